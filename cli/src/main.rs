@@ -1,0 +1,2 @@
+//! The delta-dct command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Levels to bytes and back.

@@ -1,0 +1,1 @@
+//! Which tensor of the base each fine-tuned tensor is coded against.

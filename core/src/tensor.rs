@@ -1,0 +1,41 @@
+//! A tensor as it lies in a checkpoint.
+
+pub use safetensors::Dtype;
+
+use crate::error::{Error, Result};
+
+/// A borrowed tensor: little-endian, row-major (C order), exactly `shape` elements of `dtype`.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Dimensions, slowest first; empty for a scalar.
+    pub shape: &'a [usize],
+    /// The elements.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> TensorView<'a> {
+    /// Number of elements (1 for a scalar).
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// True when some dimension is 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whether deltas of this dtype are coded; everything else is carried byte by byte.
+pub fn is_coded(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
+
+/// Bytes of one element. Sub-byte dtypes give an error: they can only be carried whole.
+pub fn element_size(dtype: Dtype) -> Result<usize> {
+    match dtype.bitsize() {
+        bits if bits % 8 == 0 => Ok(bits / 8),
+        bits => Err(Error::unsupported(format!("elements of {bits} bits ({dtype}) cannot be split"))),
+    }
+}
