@@ -10,4 +10,5 @@ mod transform;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};
-pub use tensor::{Dtype, TensorView};
+pub use pair::{Link, Pairing, Relation, Rename, pair};
+pub use tensor::{Dtype, TensorInfo, TensorView};

@@ -27,6 +27,15 @@ impl<'a> TensorView<'a> {
     }
 }
 
+/// What a checkpoint's header says about one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Dimensions, slowest first; empty for a scalar.
+    pub shape: Vec<usize>,
+}
+
 /// Whether deltas of this dtype are coded; everything else is carried byte by byte.
 pub fn is_coded(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
