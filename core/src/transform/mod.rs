@@ -2,7 +2,7 @@
 
 mod dct;
 mod dwt;
-mod low_rank;
-mod mask;
-mod top;
+pub(crate) mod low_rank;
+pub(crate) mod mask;
+pub(crate) mod top;
 mod wavelet;
