@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod delta;
 mod entropy;
 mod error;
 mod pair;
