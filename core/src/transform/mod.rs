@@ -1,8 +1,13 @@
 //! Delta to coefficients and back.
 
+mod cosine;
 mod dct;
 mod dwt;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod fixture;
 mod low_rank;
 mod mask;
 mod top;
+mod transpose;
 mod wavelet;
