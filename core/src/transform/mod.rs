@@ -12,30 +12,28 @@
 //! A [`Transform`] is what a person asks for; [`Fitted`] is that, with whatever had to be learned from the delta.
 
 mod blocks;
+mod cosine;
 mod dct;
 mod dwt;
+mod fitted;
 mod grid;
 mod low_rank;
 mod mask;
 mod top;
+mod transpose;
 mod wavelet;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub(crate) use blocks::Blocks;
-pub(crate) use grid::{Chunk, Grid};
 pub use dwt::Keep;
+pub(crate) use fitted::{Band, Coefficients, Fitted, Source};
+pub(crate) use grid::{Chunk, Grid};
 pub use wavelet::Wavelet;
 
-use self::dct::{Dct, jpeg_table};
-use self::dwt::Dwt;
-use self::low_rank::LowRank;
-use self::mask::Mask;
-use self::top::Top;
 use crate::error::{Error, Result};
 use crate::text::Fields;
-use crate::wire::{Reader, Writer};
 
 /// Which transform, with its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,36 +90,6 @@ pub enum Table {
     Jpeg,
 }
 
-/// Coefficients of some blocks of a chunk, one block after the other, each band after band.
-#[derive(Debug, Default)]
-pub(crate) struct Coefficients {
-    pub(crate) values: Vec<f32>,
-    /// Where the values go, for a transform that selects weights: ascending positions in the chunk.
-    pub(crate) positions: Vec<u32>,
-}
-
-/// A run of coefficients of one block that is quantised together.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Band {
-    pub(crate) len: usize,
-    /// A detail band of a wavelet, as opposed to the approximation or the only band.
-    pub(crate) detail: bool,
-}
-
-/// A transform with everything that it takes to run it, both ways.
-#[derive(Debug)]
-pub(crate) enum Fitted {
-    None,
-    Dct(Dct, Option<Vec<f32>>),
-    Dwt(Dwt, Option<Vec<f32>>),
-    LowRank(LowRank),
-    Mask(Mask),
-    Top(Top),
-}
-
-/// Gives the weights of a chunk of the delta, row-major.
-pub(crate) type Source<'a> = dyn Fn(&Chunk, &mut Vec<f32>) + Sync + 'a;
-
 impl Transform {
     /// Side of the blocks, for a transform of blocks.
     pub(crate) fn block(&self) -> Option<usize> {
@@ -131,126 +99,86 @@ impl Transform {
         }
     }
 
-    /// Learns from the delta what the transform needs (directions, angles, a threshold).
-    pub(crate) fn fit(&self, grid: &Grid, source: &Source<'_>) -> Result<Fitted> {
-        Ok(match *self {
-            Self::None => Fitted::None,
-            Self::Dct { block, table } => Fitted::Dct(Dct::new(block), table.for_dct(block)),
-            Self::Dwt { block, ref wavelet, levels, keep, table } => {
-                let wavelet = wavelet.fit(block, || sample(grid, block, source));
-                Fitted::Dwt(Dwt::new(block, wavelet, levels, keep)?, table.for_dwt(block))
+    fn check(self) -> Result<Self> {
+        let share = |name: &str, x: f32| match x > 0.0 && x <= 1.0 {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("{name}={x}: a share is above 0 and at most 1"))),
+        };
+        match self {
+            Self::Dct { block, .. } | Self::Dwt { block, .. } if !(4..=128).contains(&block) => {
+                return Err(Error::invalid(format!("block={block}: blocks are 4 to 128 wide")));
             }
-            Self::LowRank { rank, bits } => Fitted::LowRank(LowRank::fit(grid, rank, bits, source)?),
-            Self::Mask { keep, seed } => Fitted::Mask(Mask { keep, seed }),
-            Self::Top { share } => Fitted::Top(Top::fit(grid, share, source)),
+            Self::Dwt { levels, .. } if levels == 0 || levels > 6 => {
+                return Err(Error::invalid(format!("levels={levels}: a wavelet transform has 1 to 6 levels")));
+            }
+            Self::LowRank { rank, bits } if !(1..=1024).contains(&rank) || !(1..=8).contains(&bits) => {
+                return Err(Error::invalid(format!("rank={rank} bits={bits}: a rank of 1 to 1024, of 1 to 8 bits")));
+            }
+            Self::Mask { keep, .. } => share("keep", keep)?,
+            Self::Top { share: x } => share("share", x)?,
+            _ => {}
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Display for Transform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Dct { block, table } => write!(f, "dct block={block} table={table}"),
+            Self::Dwt { block, wavelet, levels, keep, table } => {
+                write!(f, "dwt block={block} wavelet={wavelet} levels={levels} keep={keep} table={table}")
+            }
+            Self::LowRank { rank, bits } => write!(f, "lowrank rank={rank} bits={bits}"),
+            Self::Mask { keep, seed } => write!(f, "mask keep={keep} seed={seed}"),
+            Self::Top { share } => write!(f, "top share={share}"),
+        }
+    }
+}
+
+impl FromStr for Transform {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut fields = Fields::parse(text)?;
+        let transform = match fields.name() {
+            "none" => Self::None,
+            "dct" => Self::Dct { block: fields.take("block", 32)?, table: fields.take("table", Table::None)? },
+            "dwt" => Self::Dwt {
+                block: fields.take("block", 32)?,
+                wavelet: fields.take("wavelet", Wavelet::Haar)?,
+                levels: fields.take("levels", 1)?,
+                keep: fields.take("keep", Keep::All)?,
+                table: fields.take("table", Table::None)?,
+            },
+            "lowrank" => Self::LowRank { rank: fields.take("rank", 16)?, bits: fields.take("bits", 3)? },
+            "mask" => Self::Mask { keep: fields.take("keep", 0.1)?, seed: fields.take("seed", 0)? },
+            "top" => Self::Top { share: fields.take("share", 0.01)? },
+            other => return Err(Error::invalid(format!("no transform is called {other:?}"))),
+        };
+        fields.finish()?;
+        transform.check()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Jpeg => "jpeg",
         })
     }
 }
 
-/// Blocks from all over the matrix, at most some thousand.
-fn sample(grid: &Grid, side: usize, source: &Source<'_>) -> Vec<f32> {
-    const CHUNKS: usize = 16;
-    let step = grid.chunks().div_ceil(CHUNKS).max(1);
-    let mut delta = Vec::new();
-    let mut blocks = Vec::new();
-    for i in (0..grid.chunks()).step_by(step) {
-        let chunk = grid.chunk(i);
-        source(&chunk, &mut delta);
-        let which: Vec<usize> = (0..chunk.blocks.len()).collect();
-        blocks.extend(Blocks::new(&chunk, side).gather(&delta, &which));
-    }
-    blocks
-}
+impl FromStr for Table {
+    type Err = Error;
 
-impl Fitted {
-    /// The bands of each block of `chunk`; `kept` is the number of weights that a selecting transform keeps there.
-    pub(crate) fn bands(&self, chunk: &Chunk, kept: usize) -> Vec<Band> {
-        let plain = |len| Band { len, detail: false };
-        match self {
-            Self::None => vec![plain(chunk.len())],
-            Self::Dct(dct, _) => vec![plain(dct.block() * dct.block())],
-            Self::Dwt(dwt, _) => dwt.bands().iter().map(|b| Band { len: b.rows * b.cols, detail: b.detail }).collect(),
-            Self::LowRank(low_rank) => vec![plain(chunk.rows.len()); low_rank.rank()],
-            Self::Mask(_) | Self::Top(_) => vec![plain(kept)],
-        }
-    }
-
-    /// Whether positions are part of the coefficients and have to be stored.
-    pub(crate) fn stores_positions(&self) -> bool {
-        matches!(self, Self::Top(_))
-    }
-
-    /// Positions that need not be stored, because they follow from the parameters.
-    pub(crate) fn implied_positions(&self, chunk: &Chunk) -> Vec<u32> {
-        match self {
-            Self::Mask(mask) => mask.kept(chunk.first(), chunk.len()),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Coefficients of blocks `which` (indices in the chunk) of `delta`, the chunk's weights.
-    pub(crate) fn forward(&self, delta: &[f32], chunk: &Chunk, which: &[usize]) -> Coefficients {
-        let values = match self {
-            Self::None => delta.to_vec(),
-            Self::Dct(dct, table) => {
-                let mut blocks = Blocks::new(chunk, dct.block()).gather(delta, which);
-                dct.forward(&mut blocks);
-                scale(&mut blocks, table, |x, t| x / t);
-                blocks
-            }
-            Self::Dwt(dwt, table) => {
-                let blocks = Blocks::new(chunk, dwt.block()).gather(delta, which);
-                let mut coeffs = vec![0.0; which.len() * dwt.coefficients()];
-                dwt.forward(&blocks, &mut coeffs);
-                scale(&mut coeffs, table, |x, t| x / t);
-                coeffs
-            }
-            Self::LowRank(low_rank) => low_rank.forward(delta),
-            Self::Mask(_) | Self::Top(_) => {
-                let positions = match self {
-                    Self::Top(top) => top.kept(delta),
-                    _ => self.implied_positions(chunk),
-                };
-                let values = positions.iter().map(|&at| delta[at as usize]).collect();
-                return Coefficients { values, positions };
-            }
-        };
-        Coefficients { values, positions: Vec::new() }
-    }
-
-    /// The weights of blocks `which`, written into `delta`; a selecting transform leaves the others as they are.
-    pub(crate) fn inverse(&self, coeffs: Coefficients, chunk: &Chunk, which: &[usize], delta: &mut [f32]) {
-        let Coefficients { mut values, positions } = coeffs;
-        match self {
-            Self::None => delta.copy_from_slice(&values),
-            Self::Dct(dct, table) => {
-                scale(&mut values, table, |x, t| x * t);
-                dct.inverse(&mut values);
-                Blocks::new(chunk, dct.block()).scatter(&values, which, delta);
-            }
-            Self::Dwt(dwt, table) => {
-                scale(&mut values, table, |x, t| x * t);
-                let mut blocks = vec![0.0; which.len() * dwt.block() * dwt.block()];
-                dwt.inverse(&values, &mut blocks);
-                Blocks::new(chunk, dwt.block()).scatter(&blocks, which, delta);
-            }
-            Self::LowRank(low_rank) => low_rank.inverse(&values, delta),
-            Self::Mask(mask) => mask.inverse(&positions, &values, delta),
-            Self::Top(_) => {
-                for (&at, &value) in positions.iter().zip(&values) {
-                    delta[at as usize] = value;
-                }
-            }
-        }
-    }
-}
-
-/// Combines the coefficients of each block with the table, element by element.
-fn scale(coeffs: &mut [f32], table: &Option<Vec<f32>>, f: impl Fn(f32, f32) -> f32) {
-    let Some(table) = table else { return };
-    for block in coeffs.chunks_exact_mut(table.len()) {
-        for (x, &t) in block.iter_mut().zip(table) {
-            *x = f(*x, t);
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "none" => Ok(Self::None),
+            "jpeg" => Ok(Self::Jpeg),
+            _ => Err(Error::invalid("table is none or jpeg")),
         }
     }
 }
