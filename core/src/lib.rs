@@ -9,5 +9,6 @@ mod tensor;
 mod transform;
 mod wire;
 
+pub use checkpoint::{Checkpoint, CheckpointWriter, Layout, Shard, SideFile};
 pub use error::{Error, ErrorKind, Result};
 pub use tensor::{Dtype, TensorView};
