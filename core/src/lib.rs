@@ -10,6 +10,7 @@ mod tensor;
 mod transform;
 mod wire;
 
+pub use checkpoint::{Checkpoint, CheckpointWriter, Layout, Shard, SideFile};
 pub use error::{Error, ErrorKind, Result};
 pub use pair::{Link, Pairing, Relation, Rename, pair};
 pub use tensor::{Dtype, TensorInfo, TensorView};
