@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 
 /// The folder that `path` will lie in.
@@ -39,6 +40,29 @@ pub(crate) fn persist(file: NamedTempFile, output: &Path, overwrite: bool) -> Re
         Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(already_exists(output)),
         Err(e) => Err(fail(e.error)),
     }
+}
+
+/// An empty folder beside `output` that is removed again unless it is put in its place.
+pub(crate) fn temporary_folder(output: &Path) -> Result<TempDir> {
+    let parent = parent(output);
+    tempfile::Builder::new().prefix(".delta-dct-").tempdir_in(&parent).map_err(|e| Error::io("write to", &parent, e))
+}
+
+/// Writes a file whose name comes from a `.ddct` file; it may lie in a sub-folder, but not outside of `folder`.
+pub(crate) fn write_inside(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
+    if !checkpoint::is_side_name(name) {
+        return Err(Error::corrupt(format!("{name:?} is not the name of a side file")));
+    }
+    let path = folder.join(name);
+    let written = fs::create_dir_all(parent(&path)).and_then(|()| fs::write(&path, content));
+    written.map_err(|e| Error::io("write", &path, e))
+}
+
+/// Moves the one file of a finished temporary folder to `output`, which has the same file name.
+pub(crate) fn persist_file_of(folder: &TempDir, output: &Path, overwrite: bool) -> Result<()> {
+    check_free(output, overwrite)?;
+    let file = folder.path().join(output.file_name().unwrap_or_default());
+    set_usual_permissions(&file).and_then(|()| fs::rename(&file, output)).map_err(|e| Error::io("write", output, e))
 }
 
 /// Moves a finished temporary folder to `output`; what lies there is replaced if `overwrite`.

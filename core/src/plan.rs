@@ -18,6 +18,16 @@ pub struct Plan {
     pub rescale: Rescale,
 }
 
+impl Plan {
+    /// Whether the energies of the blocks, or of the whole delta, have to be known before it is coded.
+    pub(crate) fn needs_survey(&self) -> bool {
+        let classes = self.quantizer.classes();
+        let uniform = matches!(self.quantizer, Quantizer::Uniform(_));
+        let fitted = matches!(self.transform, Transform::LowRank { .. } | Transform::Top { .. });
+        uniform || fitted || classes.len() > 1 || classes.iter().any(|&(bits, _)| bits == 0)
+    }
+}
+
 /// What the factor `f` of a tensor makes true of its reconstruction `f d'` of the delta `d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rescale {

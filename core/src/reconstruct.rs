@@ -10,7 +10,7 @@ use crate::container::{Body, Link, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::planes;
-use crate::tensor::{Dtype, TensorView};
+use crate::tensor::{Dtype, TensorView, is_coded};
 
 /// Chunks that are decoded between two calls of the sink, for each thread.
 const CHUNKS_PER_THREAD: usize = 4;
@@ -59,7 +59,7 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], check: bool, sink: &
         }
         Body::Delta { link, payload, tail } => {
             let (shared, tail_len) = split(record, link, base, len)?;
-            let (rows, cols) = matrix(record.shape.as_slice(), link.rows);
+            let (rows, cols) = matrix(&record.shape, link.rows);
             let payload = Payload::read(payload, rows, cols)?;
             decode(&payload, (link.dtype, base), record.dtype, shared, &mut hashed)?;
             planes::decode(tail, plane_count(record.dtype), tail_len, &mut hashed)?;
@@ -67,6 +67,15 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], check: bool, sink: &
     }
     if check && hasher.finish() != record.result {
         return Err(Error::corrupt("the reconstructed values are not the ones that the encoder saw"));
+    }
+    Ok(())
+}
+
+/// Parses all of a record that can be parsed without its base.
+pub(crate) fn check_structure(record: &Record<'_>) -> Result<()> {
+    if let Body::Delta { link, payload, .. } = &record.body {
+        let (rows, cols) = matrix(&record.shape, link.rows);
+        Payload::read(payload, rows, cols)?;
     }
     Ok(())
 }
@@ -95,7 +104,7 @@ fn split(record: &Record<'_>, link: &Link, base: &[u8], len: usize) -> Result<(u
     let total = record.shape.first().copied().unwrap_or(1);
     let shared = len.checked_div(total).unwrap_or(0) * link.rows;
     let fits = base.len().checked_mul(record.dtype.bitsize()) == shared.checked_mul(link.dtype.bitsize());
-    let castable = record.dtype == link.dtype || (delta::is_float(record.dtype) && delta::is_float(link.dtype));
+    let castable = record.dtype == link.dtype || (is_coded(record.dtype) && is_coded(link.dtype));
     if !fits || !castable {
         return Err(Error::mismatch(format!(
             "{} has {} bytes of {}, which do not become {:?} of {}",

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use super::report::{Applied, Info, TensorSummary, Verified};
 use super::{Progress, check_cancelled, side_files, windows};
 use crate::checkpoint::{Checkpoint, CheckpointWriter, Layout};
-use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES};
-use crate::error::{Error, Result};
+use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES, digest};
+use crate::error::{Error, ErrorKind, Result};
 use crate::output;
-use crate::reconstruct::{linked, reconstruct, tensor_bytes};
+use crate::reconstruct::{check_structure, linked, reconstruct, tensor_bytes};
 use crate::tensor::{Dtype, TensorView};
 
 /// An open `.ddct` file.
@@ -61,7 +61,7 @@ impl Archive {
         let rows = self.contents.entries().filter(|(name, _)| !name.starts_with(RESERVED)).map(|(name, bytes)| {
             match self.record(name) {
                 Ok(record) => Ok(TensorSummary::new(name, &record, bytes)),
-                Err(e) if e.kind() == crate::error::ErrorKind::Unsupported => Ok(TensorSummary::unknown(name, bytes)),
+                Err(e) if e.kind() == ErrorKind::Unsupported => Ok(TensorSummary::unknown(name, bytes)),
                 Err(e) => Err(e),
             }
         });
@@ -106,7 +106,7 @@ impl Archive {
         let bytes = self.run(&jobs, base, progress, &|name, offset, bytes| writer.write(name, offset, bytes))?;
         writer.finish()?;
         match single {
-            true => output::persist_from_folder(&folder, &layout, output, overwrite)?,
+            true => output::persist_file_of(&folder, output, overwrite)?,
             false => output::persist_folder(folder, output, overwrite)?,
         }
         files.extend(layout.shards.iter().map(|shard| shard.file.clone()));
@@ -130,7 +130,7 @@ impl Archive {
             }
             None => {
                 for job in &jobs {
-                    job.record.check_payload().map_err(|e| e.in_tensor(job.name))?;
+                    check_structure(&job.record).map_err(|e| e.in_tensor(job.name))?;
                 }
             }
         }
@@ -162,7 +162,7 @@ impl Archive {
                 continue;
             }
             let base = match (base, record.body.link()) {
-                (Some(base), Some(link)) => Some(find(base, link).map_err(|e| e.in_tensor(name))?),
+                (Some(base), Some(link)) => Some(find(base, link).map_err(|e| self.explain(e, base).in_tensor(name))?),
                 _ => None,
             };
             jobs.push(Job { name, also: Vec::new(), record, base });
@@ -217,7 +217,7 @@ impl Job<'_> {
         write: &(dyn Fn(&str, u64, &[u8]) -> Result<()> + Sync),
     ) -> Result<()> {
         let part = match (self.record.body.link(), self.base) {
-            (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base, &self.record))?,
+            (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base))?,
             _ => &[],
         };
         let mut offset = 0;
@@ -237,19 +237,18 @@ impl Job<'_> {
 }
 
 impl Archive {
-    /// Says more about a wrong base where more can be seen: it may be the fine-tuned model itself.
-    fn explain(&self, error: Error, base: &Checkpoint, record: &Record<'_>) -> Error {
-        let is_result = |name: &String| {
-            let view = base.get(name)?;
-            Some(crate::container::digest(view.bytes) == self.record(name).ok()?.result)
+    /// Says more about a wrong base where more can be seen: it may be the fine-tuned model itself, which holds the
+    /// values of tensors that were carried exactly.
+    fn explain(&self, error: Error, base: &Checkpoint) -> Error {
+        let holds = |name: &String| {
+            let record = self.record(name).ok()?;
+            let exact = matches!(record.body, Body::Raw { .. }) && !record.shape.is_empty();
+            Some(exact && digest(base.get(name)?.bytes) == record.result)
         };
-        let is_raw = |name: &&String| self.record(name).is_ok_and(|r| matches!(r.body, Body::Raw { .. }));
-        let finetuned = self.names.iter().find(is_raw).and_then(is_result).unwrap_or(false);
-        let _ = record;
-        match finetuned {
-            true => Error::mismatch(format!("{error}; {} looks like the fine-tuned model itself", base.path().display())),
-            false => error,
+        if error.kind() != ErrorKind::Mismatch || !self.names.iter().any(|name| holds(name).unwrap_or(false)) {
+            return error;
         }
+        Error::mismatch(format!("{error}; {} seems to be the fine-tuned model itself", base.path().display()))
     }
 }
 

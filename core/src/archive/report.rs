@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use crate::container::Record;
+use crate::codec::Payload;
+use crate::container::{Body, Record};
 use crate::pair::{Relation, Rename};
+use crate::reconstruct::matrix;
 
 /// What `compress` did.
 #[derive(Clone, Debug, Serialize)]
@@ -111,12 +113,34 @@ impl TensorSummary {
             shape: record.shape.clone(),
             weights: record.shape.iter().map(|&n| n as u64).product(),
             kind: record.body.kind(),
-            plan: record.plan(),
+            plan: describe(record),
             relation: "",
             bytes: bytes as u64,
             relative_error: None,
         }
     }
+
+    /// A record of a kind that this version does not know.
+    pub(crate) fn unknown(name: &str, bytes: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            dtype: String::new(),
+            shape: Vec::new(),
+            weights: 0,
+            kind: "unknown",
+            plan: String::new(),
+            relation: "",
+            bytes: bytes as u64,
+            relative_error: None,
+        }
+    }
+}
+
+/// The plan of a record, in text form.
+fn describe(record: &Record<'_>) -> String {
+    let Body::Delta { link, payload, .. } = &record.body else { return String::new() };
+    let (rows, cols) = matrix(&record.shape, link.rows);
+    Payload::describe(payload, rows, cols).unwrap_or_default()
 }
 
 /// The word for a relation in reports.

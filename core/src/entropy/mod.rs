@@ -107,6 +107,14 @@ impl Model {
         }
     }
 
+    /// The `count` symbols of one stream, allocated only if the stream can hold them. Fails as [`Self::decode`] does.
+    pub(crate) fn decode_new(&self, bytes: &[u8], count: usize) -> Result<Vec<u8>> {
+        self.check_plausible(bytes, count)?;
+        let mut symbols = vec![0; count];
+        self.decode(bytes, &mut symbols)?;
+        Ok(symbols)
+    }
+
     /// How many bytes a stream of `count` symbols has, where that does not depend on the symbols.
     pub(crate) fn stream_len(&self, count: usize) -> Option<usize> {
         match self {

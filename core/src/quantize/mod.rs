@@ -8,7 +8,7 @@
 
 mod min_max;
 mod strategy;
-mod uniform;
+pub(crate) mod uniform;
 
 use std::fmt;
 use std::str::FromStr;

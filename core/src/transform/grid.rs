@@ -34,6 +34,11 @@ impl Grid {
         Self { rows, cols, block, chunk_rows }
     }
 
+    /// Side of a block; 1 without blocks.
+    pub(crate) fn side(&self) -> usize {
+        self.block.unwrap_or(1)
+    }
+
     pub(crate) fn chunks(&self) -> usize {
         self.rows.div_ceil(self.chunk_rows)
     }
