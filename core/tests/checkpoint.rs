@@ -135,7 +135,7 @@ fn assert_same(a: &Checkpoint, b: &Checkpoint) {
 
 #[track_caller]
 fn error(result: Result<Checkpoint, Error>) -> (ErrorKind, String) {
-    let error = result.err().expect("an error");
+    let error = result.expect_err("an error");
     (error.kind(), error.to_string())
 }
 
@@ -448,8 +448,8 @@ fn damaged_small_files_never_panic() {
     ];
     for (name, bytes) in files {
         assert_eq!(survive(name, prefixes(&bytes, 1)), 0, "{name}: a prefix opens");
-        let opened = survive(name, bit_flips(&bytes, 1));
-        assert!(opened > 0 && opened < 8 * bytes.len(), "{name}: {opened}");
+        let opened = survive(name, bit_flips(&bytes, 3));
+        assert!(opened > 0 && opened < 8 * bytes.len() / 3, "{name}: {opened}");
     }
 }
 

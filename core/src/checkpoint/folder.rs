@@ -87,20 +87,26 @@ pub(super) fn find_weights(dir: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Sorts the files of `dir`, other than those called `weights`, into files that travel and files that do not
-/// (name and bytes; 0 bytes for a folder that was not entered).
-pub(super) fn side_files(dir: &Path, weights: &[String]) -> Result<(Vec<SideFile>, Vec<(String, u64)>)> {
-    let (mut side, mut skipped) = (Vec::new(), Vec::new());
+/// Files that travel, and files that do not (name and bytes; 0 bytes for a folder that was not entered).
+type Sorted = (Vec<SideFile>, Vec<(String, u64)>);
+
+/// Sorts the files of `dir`, other than those called `weights`, by whether they travel.
+pub(super) fn side_files(dir: &Path, weights: &[String]) -> Result<Sorted> {
+    let (mut side, mut skipped) = Sorted::default();
     for entry in list(dir)?.into_iter().filter(|entry| !weights.contains(&entry.name)) {
         if !entry.is_dir {
             sort(entry, &mut side, &mut skipped);
-        } else if is_file_name(&entry.name) {
-            for inner in list(&entry.path)? {
-                let name = format!("{}/{}", entry.name, inner.name);
-                sort(Entry { name, ..inner }, &mut side, &mut skipped);
-            }
-        } else {
+            continue;
+        }
+        // A folder that is hidden or may not be read does not travel.
+        let inner = if is_file_name(&entry.name) { list(&entry.path).ok() } else { None };
+        let Some(inner) = inner else {
             skipped.push((entry.name + "/", 0));
+            continue;
+        };
+        for file in inner {
+            let name = format!("{}/{}", entry.name, file.name);
+            sort(Entry { name, ..file }, &mut side, &mut skipped);
         }
     }
     side.sort_by(|a, b| a.name.cmp(&b.name));

@@ -347,3 +347,80 @@ fn integer(bytes: &[u8]) -> Value<'_> {
 fn text(bytes: &[u8]) -> Result<Value<'_>> {
     std::str::from_utf8(bytes).map(Value::Str).map_err(|_| Error::corrupt("a string is not UTF-8"))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    /// `OrderedDict(a=t, b=[None, t, "é", 1.5], c={7: False, "self": t, "d": ()})` with
+    /// `t = (1, -5, 70000, 2**40, -2**40, True)`, as Python's pickle module writes it.
+    const PROTOCOL_2: &[u8] = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(X\x01\x00\x00\x00aq\x02(K\x01\
+        J\xfb\xff\xff\xffJp\x11\x01\x00\x8a\x06\x00\x00\x00\x00\x00\x01\x8a\x06\x00\x00\x00\x00\x00\xff\x88tq\x03\
+        X\x01\x00\x00\x00bq\x04]q\x05(Nh\x03X\x02\x00\x00\x00\xc3\xa9q\x06G?\xf8\x00\x00\x00\x00\x00\x00e\
+        X\x01\x00\x00\x00cq\x07}q\x08(K\x07\x89X\x04\x00\x00\x00selfq\th\x03X\x01\x00\x00\x00dq\n)uu.";
+    const PROTOCOL_4: &[u8] = b"\x80\x04\x95z\x00\x00\x00\x00\x00\x00\x00\x8c\x0bcollections\x94\
+        \x8c\x0bOrderedDict\x94\x93\x94)R\x94(\x8c\x01a\x94(K\x01J\xfb\xff\xff\xffJp\x11\x01\x00\
+        \x8a\x06\x00\x00\x00\x00\x00\x01\x8a\x06\x00\x00\x00\x00\x00\xff\x88t\x94\x8c\x01b\x94]\x94(Nh\x05\
+        \x8c\x02\xc3\xa9\x94G?\xf8\x00\x00\x00\x00\x00\x00e\x8c\x01c\x94}\x94(K\x07\x89\x8c\x04self\x94h\x05\
+        \x8c\x01d\x94)uu.";
+
+    /// A value in the notation of Python.
+    fn show(pickle: &Pickle<'_>, value: Value<'_>) -> String {
+        let all = |items: &[Value<'_>]| items.iter().map(|v| show(pickle, *v)).collect::<Vec<_>>().join(", ");
+        match (value, pickle.object(value)) {
+            (_, Some(Object::Tuple(items))) => format!("({})", all(items)),
+            (_, Some(Object::List(items))) => format!("[{}]", all(items)),
+            (_, Some(Object::Dict(pairs))) => {
+                let pair = |(k, v): &(_, _)| format!("{}: {}", show(pickle, *k), show(pickle, *v));
+                format!("{{{}}}", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
+            }
+            (Value::Int(n), _) => n.to_string(),
+            (Value::Str(text), _) => text.to_owned(),
+            (other, _) => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn protocols_2_and_4_give_the_values_that_python_wrote() {
+        let t = "(1, -5, 70000, 1099511627776, -1099511627776, Bool(true))";
+        let expected =
+            format!("{{a: {t}, b: [None, {t}, é, Opaque], c: {{7: Bool(false), self: {t}, d: ()}}}}");
+        for bytes in [PROTOCOL_2, PROTOCOL_4] {
+            let more = [bytes, b"more"].concat();
+            let pickle = Pickle::read(&more).unwrap();
+            assert_eq!(show(&pickle, pickle.root), expected);
+            assert_eq!(pickle.len, bytes.len());
+        }
+    }
+
+    #[test]
+    fn broken_machines_are_errors() {
+        let cases: [&[u8]; 12] = [
+            b"",
+            b"\x80\x02",
+            b"\x80\x09N.",
+            b".",
+            b"t.",
+            b"N(0.",
+            b"h\x05.",
+            b"NNs.",
+            b"}Na.",
+            b"](NNu.",
+            b"NNR.",
+            b"X\xff\xff\xff\xffa.",
+        ];
+        for bytes in cases {
+            assert!(Pickle::read(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn lists_are_not_copied_without_end() {
+        // OrderedDict(list of 50 pairs), again and again from the memo.
+        let again = b"ccollections\nOrderedDict\nh\x00\x85R0".repeat(99);
+        let bytes = [b"]q\x00(", &b"NN\x86".repeat(50)[..], b"e0", &again, b"N."].concat();
+        let error = Pickle::read(&bytes).err().unwrap();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Limit);
+    }
+}

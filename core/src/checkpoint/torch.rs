@@ -163,9 +163,12 @@ fn contents(bytes: &[u8], pickle: &Pickle<'_>, storages: &Storages<'_>) -> Resul
     Ok(contents)
 }
 
-/// The copies of scattered views: which there are (start of the storage, view), and the bytes still allowed.
+/// A scattered view: the start of its storage, its offset, shape, strides and dtype.
+type View<'t> = (usize, usize, &'t [usize], &'t [usize], Dtype);
+
+/// The copies of scattered views that there are, and the bytes still allowed.
 struct Copies<'t> {
-    made: BTreeMap<(usize, usize, &'t [usize], &'t [usize], Dtype), usize>,
+    made: BTreeMap<View<'t>, usize>,
     budget: usize,
 }
 

@@ -25,8 +25,8 @@ pub(super) fn place(tensor: &Stored<'_>, available: usize) -> Result<Placement> 
     if numel == 0 {
         return Ok(Placement::Contiguous(0..0));
     }
-    let steps = tensor.shape.iter().zip(&tensor.stride);
-    let last = steps.fold(Some(tensor.offset), |at, (&d, &s)| at?.checked_add((d - 1).checked_mul(s)?));
+    let mut steps = tensor.shape.iter().zip(&tensor.stride);
+    let last = steps.try_fold(tensor.offset, |at, (&d, &s)| at.checked_add((d - 1).checked_mul(s)?));
     let end = last.and_then(|last| last.checked_add(1)?.checked_mul(size));
     if end.is_none_or(|end| end > available) {
         return Err(outside());
