@@ -25,10 +25,8 @@ use super::{Model, histogram};
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
 
-/// The smallest unsigned value that has extra bits, and its token.
+/// The smallest unsigned value that is split into token and extra bits; also the token of it.
 const FIRST_SPLIT: u8 = 16;
-/// The token of the largest 64-bit value.
-const LAST_TOKEN: u8 = 135;
 const WHAT: &str = "a list of integers";
 
 /// Appends one token per value to `tokens` and the extra bits to `extra`.
@@ -36,13 +34,12 @@ pub(crate) fn tokenize<T: Copy + Into<i64>>(values: &[T], tokens: &mut Vec<u8>, 
     tokens.extend(values.iter().map(|&value| {
         let value: i64 = value.into();
         let unsigned = (value << 1 ^ value >> 63) as u64;
-        if unsigned < u64::from(FIRST_SPLIT) {
-            return unsigned as u8;
-        }
-        let n = unsigned.ilog2();
-        let below = unsigned ^ 1 << n;
-        extra.put(below & ((1 << (n - 1)) - 1), n - 1);
-        FIRST_SPLIT + 2 * (n - 4) as u8 + (below >> (n - 1)) as u8
+        // Without a branch, which mixed values would mispredict: small ones put no bits.
+        let split = unsigned >= u64::from(FIRST_SPLIT);
+        let under = if split { unsigned.ilog2() - 1 } else { 0 };
+        let token = if split { 10 + 2 * u64::from(under) + (unsigned >> under & 1) } else { unsigned };
+        extra.put(unsigned & ((1 << under) - 1), under);
+        token as u8
     }));
 }
 
@@ -63,17 +60,28 @@ pub(crate) fn detokenize<T: TryFrom<i64>>(
     Ok(())
 }
 
-/// The value of one token and its extra bits.
-#[inline]
-fn join(token: u8, extra: &mut BitReader) -> Result<i64> {
-    let mut unsigned = u64::from(token);
-    if token >= FIRST_SPLIT {
-        if token > LAST_TOKEN {
-            return Err(Error::corrupt(format!("{WHAT}: there is no token {token}")));
+/// What each token stands for: the value without its extra bits, and how many of those there are.
+static PARTS: [(u64, u32); 136] = {
+    let mut parts = [(0, 0); 136];
+    let mut token = 0;
+    while token < parts.len() {
+        parts[token] = (token as u64, 0);
+        if token >= FIRST_SPLIT as usize {
+            let under = 3 + (token as u32 - FIRST_SPLIT as u32) / 2;
+            parts[token] = ((2 | token as u64 & 1) << under, under);
         }
-        let n = u32::from(4 + (token - FIRST_SPLIT) / 2);
-        unsigned = (2 | u64::from(token & 1)) << (n - 1) | extra.take(n - 1, WHAT)?;
+        token += 1;
     }
+    parts
+};
+
+/// The value of one token and its extra bits.
+#[inline(always)]
+fn join(token: u8, extra: &mut BitReader) -> Result<i64> {
+    let Some(&(base, under)) = PARTS.get(token as usize) else {
+        return Err(Error::corrupt(format!("{WHAT}: there is no token {token}")));
+    };
+    let unsigned = base | extra.take(under, WHAT)?;
     Ok((unsigned >> 1) as i64 ^ -((unsigned & 1) as i64))
 }
 
