@@ -34,12 +34,12 @@ pub(crate) fn tokenize<T: Copy + Into<i64>>(values: &[T], tokens: &mut Vec<u8>, 
     tokens.extend(values.iter().map(|&value| {
         let value: i64 = value.into();
         let unsigned = (value << 1 ^ value >> 63) as u64;
-        // Without a branch, which mixed values would mispredict: small ones put no bits.
-        let split = unsigned >= u64::from(FIRST_SPLIT);
-        let under = if split { unsigned.ilog2() - 1 } else { 0 };
-        let token = if split { 10 + 2 * u64::from(under) + (unsigned >> under & 1) } else { unsigned };
+        if unsigned < u64::from(FIRST_SPLIT) {
+            return unsigned as u8;
+        }
+        let under = unsigned.ilog2() - 1;
         extra.put(unsigned & ((1 << under) - 1), under);
-        token as u8
+        (10 + 2 * u64::from(under) + (unsigned >> under & 1)) as u8
     }));
 }
 
@@ -53,10 +53,12 @@ pub(crate) fn detokenize<T: TryFrom<i64>>(
     if tokens.len() != values.len() {
         return Err(Error::corrupt(format!("{} tokens for {} integers", tokens.len(), values.len())));
     }
+    let mut bits = *extra;
     for (to, &token) in values.iter_mut().zip(tokens) {
-        let value = join(token, extra)?;
-        *to = T::try_from(value).map_err(|_| Error::corrupt(format!("the level {value} is out of range")))?;
+        let value = join(token, &mut bits).ok_or_else(|| broken(token))?;
+        *to = T::try_from(value).map_err(|_| Error::corrupt(format!("{WHAT}: {value} is out of range")))?;
     }
+    *extra = bits;
     Ok(())
 }
 
@@ -75,14 +77,21 @@ static PARTS: [(u64, u32); 136] = {
     parts
 };
 
-/// The value of one token and its extra bits.
+/// The value of one token and its extra bits, if both exist.
 #[inline(always)]
-fn join(token: u8, extra: &mut BitReader) -> Result<i64> {
-    let Some(&(base, under)) = PARTS.get(token as usize) else {
-        return Err(Error::corrupt(format!("{WHAT}: there is no token {token}")));
-    };
-    let unsigned = base | extra.take(under, WHAT)?;
-    Ok((unsigned >> 1) as i64 ^ -((unsigned & 1) as i64))
+fn join(token: u8, extra: &mut BitReader) -> Option<i64> {
+    let &(base, under) = PARTS.get(token as usize)?;
+    let unsigned = if under == 0 { base } else { base | extra.next(under)? };
+    Some((unsigned >> 1) as i64 ^ -((unsigned & 1) as i64))
+}
+
+/// Why [`join`] gave nothing.
+#[cold]
+fn broken(token: u8) -> Error {
+    if (token as usize) < PARTS.len() {
+        return Error::truncated(WHAT);
+    }
+    Error::corrupt(format!("{WHAT}: there is no token {token}"))
 }
 
 /// Appends a list of integers that carries everything but its length.
@@ -118,7 +127,8 @@ pub(crate) fn decode_ints(input: &mut Reader, count: usize) -> Result<Vec<i64>> 
     let mut tokens = vec![0; count];
     model.decode(stream, &mut tokens)?;
     let mut extra = BitReader::new(input.0);
-    let values = tokens.iter().map(|&token| join(token, &mut extra)).collect::<Result<_>>()?;
+    let mut values = vec![0; count];
+    detokenize(&tokens, &mut extra, &mut values)?;
     input.take(extra.used(WHAT)?, WHAT)?;
     Ok(values)
 }
