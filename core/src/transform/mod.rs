@@ -6,6 +6,7 @@ mod dwt;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod fixture;
+mod lattice;
 mod low_rank;
 mod mask;
 mod top;
