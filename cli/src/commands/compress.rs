@@ -1,0 +1,220 @@
+//! `delta-dct compress`: base and fine-tuned model to one small file.
+
+use std::io;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use delta_dct::{Checkpoint, CompressOptions, ErrorKind, Summary, TensorSummary, compress};
+use serde::Serialize;
+
+use crate::failure::{Advise, Outcome};
+use crate::groups::{Group, groups};
+use crate::method_args::SelectionArgs;
+use crate::progress::Bar;
+use crate::run_args::{ReportArgs, WorkArgs};
+use crate::table::Columns;
+use crate::units;
+
+/// Names that one note lists before it says how many more there are.
+const NAMES_IN_A_NOTE: usize = 4;
+
+/// Compress a fine-tuned model against its base into one .ddct file
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct CompressArgs {
+    /// Base model: a folder, or a .safetensors, .index.json or .bin file
+    #[arg(short, long, value_name = "PATH")]
+    base: PathBuf,
+    /// Fine-tuned model: a folder, or a .safetensors, .index.json or .bin file
+    #[arg(short, long, value_name = "PATH")]
+    finetuned: PathBuf,
+    /// File to write [default: the name of the fine-tuned model with .ddct, in the current folder]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Overwrite the output
+    #[arg(long)]
+    force: bool,
+    /// Compress models that seem to be unrelated anyway
+    #[arg(long)]
+    force_unrelated: bool,
+    /// Do all the work, but keep no file: the sizes are exact
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    work: WorkArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+const AFTER_HELP: &str = "\
+Classification heads are stored exactly, matrices by the chosen method, 1-D tensors by a fine uniform quantiser.
+Side files (config, tokenizer) travel inside the file. In the table, bpw is bits per weight, and rel. error is
+||result - finetuned||^2 / ||finetuned - base||^2: 0 is exact, 1 is as far off as the base itself.
+
+Examples:
+  delta-dct compress --base bert/ --finetuned bert-sst2/
+  delta-dct compress --base B --finetuned F -o X.ddct --method dct --block 32 --bits 2:0.5,0:0.5
+  delta-dct compress --base B --finetuned F -o X.ddct --method bitdelta --rule '*.embed*=zero'
+  delta-dct compress --base B --finetuned F --dry-run --json";
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    output: Option<&'a str>,
+    ratio: f64,
+    bpw: Option<f64>,
+    mb_per_s: f64,
+    groups: Vec<Group>,
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &CompressArgs) -> Outcome {
+    let selection = args.selection.selection()?;
+    args.work.start()?;
+    let base = Checkpoint::open(&args.base)?;
+    let finetuned = Checkpoint::open(&args.finetuned)?;
+    let output = match &args.output {
+        Some(path) => path.clone(),
+        None => PathBuf::from(format!("{}.ddct", units::stem(&args.finetuned, "model"))),
+    };
+    let options = CompressOptions {
+        selection,
+        force_unrelated: args.force_unrelated,
+        overwrite: args.force,
+        dry_run: args.dry_run,
+    };
+    let bar = Bar::new(args.report.quiet);
+    let summary = compress(&base, &finetuned, &output, &options, &bar)
+        .advise(ErrorKind::Mismatch, "--force-unrelated compresses unrelated models anyway")?;
+    drop(bar);
+    let name = output.to_string_lossy();
+    let report = Report {
+        output: (!args.dry_run).then_some(&*name),
+        ratio: summary.finetuned_bytes as f64 / summary.output_bytes.max(1) as f64,
+        bpw: units::bits_per_weight(summary.output_bytes, summary.weights),
+        mb_per_s: summary.finetuned_bytes as f64 / 1e6 / summary.seconds.max(1e-9),
+        groups: groups(&summary.tensors),
+        summary: &summary,
+    };
+    args.report.print(&report, |out| write_report(out, &report, &name, args.report.verbose))
+}
+
+fn write_report(out: &mut dyn Write, report: &Report, name: &str, verbose: bool) -> io::Result<()> {
+    let summary = report.summary;
+    if verbose {
+        tensor_table(&summary.tensors).write(out)?;
+        writeln!(out)?;
+    }
+    group_table(report).write(out)?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "{name}: {}, {} of {}, {} bits per weight, in {} ({})",
+        units::ratio(summary.finetuned_bytes, summary.output_bytes),
+        units::bytes(summary.output_bytes),
+        units::bytes(summary.finetuned_bytes),
+        units::bpw(summary.output_bytes, summary.weights),
+        units::seconds(summary.seconds),
+        units::speed(summary.finetuned_bytes, summary.seconds),
+    )?;
+    for note in notes(summary, verbose) {
+        writeln!(out, "note: {note}")?;
+    }
+    if report.output.is_none() {
+        writeln!(out, "dry run: nothing was written, the sizes are exact")?;
+    }
+    Ok(())
+}
+
+/// A row per group of tensors, then what else the file holds, so that the column of bytes adds up to the file.
+fn group_table(report: &Report) -> Columns {
+    let summary = report.summary;
+    let mut table = Columns::new(["<group", "tensors", "weights", "bytes", "bpw", "rel. error"]);
+    for group in &report.groups {
+        table.row(cells(group, group.bytes));
+    }
+    let total = Group::of("total", &summary.tensors);
+    let files = summary.files.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let mut extra = |name: &str, bytes: u64| {
+        let empty = String::new;
+        table.row([name.to_owned(), empty(), empty(), units::count(bytes), empty(), empty()]);
+    };
+    if files > 0 {
+        extra("side files", files);
+    }
+    extra("header", summary.output_bytes.saturating_sub(total.bytes + files));
+    table.total(cells(&total, summary.output_bytes));
+    table
+}
+
+fn cells(group: &Group, bytes: u64) -> [String; 6] {
+    [
+        group.group.to_owned(),
+        units::count(group.tensors as u64),
+        units::count(group.weights),
+        units::count(bytes),
+        units::bpw(bytes, group.weights),
+        units::relative_error(group.relative_error),
+    ]
+}
+
+/// A row per tensor.
+fn tensor_table(tensors: &[TensorSummary]) -> Columns {
+    let header = ["<tensor", "<dtype", "shape", "<kind", "<relation", "bytes", "bpw", "rel. error", "<plan"];
+    let mut table = Columns::new(header);
+    for tensor in tensors {
+        table.row([
+            tensor.name.clone(),
+            tensor.dtype.clone(),
+            units::shape(&tensor.shape),
+            tensor.kind.to_string(),
+            tensor.relation.to_string(),
+            units::count(tensor.bytes),
+            units::bpw(tensor.bytes, tensor.weights),
+            units::relative_error(tensor.relative_error),
+            tensor.plan.clone(),
+        ]);
+    }
+    table
+}
+
+/// Everything odd about the pair, one sentence each.
+fn notes(summary: &Summary, verbose: bool) -> Vec<String> {
+    let limit = if verbose { usize::MAX } else { NAMES_IN_A_NOTE };
+    let mut notes = summary.notes.clone();
+    if let Some(rename) = &summary.rename {
+        let prefix = |p: &str| if p.is_empty() { "no prefix".to_owned() } else { format!("prefix {p}") };
+        let (new, old) = (prefix(&rename.finetuned), prefix(&rename.base));
+        notes.push(format!("tensors with {new} are matched with those of the base with {old}"));
+    }
+    for (relation, what) in [
+        ("resized", "resized; the rows that both models have are coded, the others carried exactly"),
+        ("reshaped", "of another shape than in the base, carried exactly"),
+        ("new", "not in the base, carried exactly"),
+    ] {
+        let of = summary.tensors.iter().filter(|t| t.relation == relation);
+        notes.extend(list(of.map(|t| t.name.as_str()).collect(), what, limit));
+    }
+    let removed = summary.removed.iter().map(String::as_str).collect();
+    notes.extend(list(removed, "only in the base", limit));
+    for (name, bytes) in &summary.skipped_files {
+        notes.push(format!("{name} ({}) is not carried", units::bytes(*bytes)));
+    }
+    notes
+}
+
+/// `2 tensors a, b: what`; none where there are no names.
+fn list(names: Vec<&str>, what: &str, limit: usize) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
+    let shown = names.iter().take(limit).copied().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(limit);
+    let more = if more > 0 { format!(" and {more} more (-v lists them)") } else { String::new() };
+    Some(format!("{} {what}: {shown}{more}", units::plural(names.len(), "tensor")))
+}
