@@ -8,6 +8,9 @@ use crate::failure::{Advise, Outcome};
 
 const METHODS_HINT: &str = "`delta-dct methods` lists the methods and their options";
 
+/// Heading of the options that select tensors in help pages.
+const SELECTION: &str = "Selection (GLOB matches tensor names: * ? [a-z])";
+
 /// The recipe for the tensors that are coded lossily.
 #[derive(Args)]
 #[command(next_help_heading = "Method (`delta-dct methods` lists them with their defaults)")]
@@ -61,7 +64,8 @@ impl MethodArgs {
             let Some(value) = value else { continue };
             let words = self.method.split_whitespace();
             if words.filter_map(|word| word.split_once('=')).any(|(known, _)| known == key) {
-                let message = format!("{key} is given twice: in --method {:?} and as --{key} {value}", self.method);
+                let message =
+                    format!("{key} is given twice: in --method {:?} and as --{key} {value}", self.method);
                 return Err(Error::invalid(message));
             }
             text = format!("{text} {key}={value}");
@@ -89,21 +93,20 @@ impl MethodArgs {
 
 /// Which tensors are coded, and how.
 #[derive(Args)]
-#[command(next_help_heading = "Selection (GLOB matches tensor names: * ? [a-z])")]
 pub(crate) struct SelectionArgs {
     #[command(flatten)]
     method: MethodArgs,
     /// Code tensors that match GLOB by another recipe; of several rules that match, the last counts
-    #[arg(long = "rule", value_name = "GLOB=RECIPE")]
+    #[arg(long = "rule", help_heading = SELECTION, value_name = "GLOB=RECIPE")]
     rules: Vec<String>,
     /// Code only tensors that match GLOB, and carry the others exactly
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, help_heading = SELECTION, value_name = "GLOB")]
     include: Vec<String>,
     /// Carry tensors that match GLOB exactly
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, help_heading = SELECTION, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Follow the Python predecessor to the letter, quirks included
-    #[arg(long)]
+    #[arg(long, help_heading = SELECTION)]
     predecessor: bool,
 }
 

@@ -17,11 +17,8 @@ pub(crate) struct ReportArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Print errors only (and JSON, if asked for)
-    #[arg(short, long, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-    /// Print more: a row per tensor, every file, every note
     #[arg(short, long)]
-    pub(crate) verbose: bool,
+    pub(crate) quiet: bool,
 }
 
 impl ReportArgs {

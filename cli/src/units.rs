@@ -109,7 +109,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([0, 999, 1000, 999_949, 999_950, 5_249_999].map(bytes).join(" "), "0 B 999 B 1.0 kB 999.9 kB 1.0 MB 5.2 MB");
+        assert_eq!(
+            [0, 999, 1000, 999_949, 999_950, 5_249_999].map(bytes).join(" "),
+            "0 B 999 B 1.0 kB 999.9 kB 1.0 MB 5.2 MB"
+        );
         assert_eq!([0, 999, 1000, 1_234_567].map(count).join(" "), "0 999 1,000 1,234,567");
         assert_eq!(bpw(7, 0), "-");
         assert_eq!(ratio(90_900_000, 5_250_000), "17.3x");

@@ -14,7 +14,8 @@ use crate::run_args::{ReportArgs, WorkArgs};
 use crate::units;
 
 /// Advice for commands that are given a base which does not fit the file.
-pub(crate) const WRONG_BASE: &str = "--base must be the base model that the file was made with; `inspect` shows its name";
+pub(crate) const WRONG_BASE: &str =
+    "--base must be the base model that the file was made with; `inspect` shows its name";
 
 /// Give the fine-tuned model back from its base and a .ddct file
 #[derive(Args)]
@@ -37,10 +38,13 @@ pub(crate) struct ApplyArgs {
     work: WorkArgs,
     #[command(flatten)]
     report: ReportArgs,
+    /// Print the names of the files
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
 }
 
 const AFTER_HELP: &str = "\
-The result has the tensors, dtypes, shards, metadata and side files of the fine-tuned model. Every tensor is
+The result has the tensors, dtypes, shards, metadata and side files of the fine-tuned model. Every tensor is \
 compared with the digest of what compress saw before the result appears under its name.
 
 Examples:
@@ -71,7 +75,7 @@ pub(crate) fn run(args: &ApplyArgs) -> Outcome {
         mb_per_s: applied.bytes as f64 / 1e6 / applied.seconds.max(1e-9),
         applied: &applied,
     };
-    args.report.print(&report, |out| write_report(out, &report, args.report.verbose))
+    args.report.print(&report, |out| write_report(out, &report, args.verbose))
 }
 
 fn write_report(out: &mut dyn Write, report: &Report, verbose: bool) -> io::Result<()> {

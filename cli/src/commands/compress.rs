@@ -47,11 +47,14 @@ pub(crate) struct CompressArgs {
     work: WorkArgs,
     #[command(flatten)]
     report: ReportArgs,
+    /// Print a row per tensor, and all names in the notes
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
 }
 
 const AFTER_HELP: &str = "\
-Classification heads are stored exactly, matrices by the chosen method, 1-D tensors by a fine uniform quantiser.
-Side files (config, tokenizer) travel inside the file. In the table, bpw is bits per weight, and rel. error is
+Classification heads are stored exactly, matrices by the chosen method, 1-D tensors by a fine uniform quantiser. \
+Side files (config, tokenizer) travel inside the file. In the table, bpw is bits per weight, and rel. error is \
 ||result - finetuned||^2 / ||finetuned - base||^2: 0 is exact, 1 is as far off as the base itself.
 
 Examples:
@@ -101,7 +104,7 @@ pub(crate) fn run(args: &CompressArgs) -> Outcome {
         groups: groups(&summary.tensors),
         summary: &summary,
     };
-    args.report.print(&report, |out| write_report(out, &report, &name, args.report.verbose))
+    args.report.print(&report, |out| write_report(out, &report, &name, args.verbose))
 }
 
 fn write_report(out: &mut dyn Write, report: &Report, name: &str, verbose: bool) -> io::Result<()> {
@@ -114,7 +117,7 @@ fn write_report(out: &mut dyn Write, report: &Report, name: &str, verbose: bool)
     writeln!(out)?;
     writeln!(
         out,
-        "{name}: {}, {} of {}, {} bits per weight, in {} ({})",
+        "{name}: {} smaller, {} of {}, {} bits per weight, in {} ({})",
         units::ratio(summary.finetuned_bytes, summary.output_bytes),
         units::bytes(summary.output_bytes),
         units::bytes(summary.finetuned_bytes),

@@ -5,9 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use delta_dct::{
-    Archive, Checkpoint, CompressOptions, Error, METHODS, Result, Selection, Summary, compress,
-};
+use delta_dct::{Archive, Checkpoint, CompressOptions, Error, METHODS, Result, Selection, Summary, compress};
 use serde::Serialize;
 
 use crate::failure::Outcome;
@@ -32,8 +30,8 @@ pub(crate) struct DemoArgs {
 }
 
 const AFTER_HELP: &str = "\
-Files are written to a temporary folder and removed. Bytes and ratio are those of the whole .ddct file against the
-weight files of the fine-tuned model; bpw is bits per weight; rel. error is
+Files are written to a temporary folder and removed. Bytes and ratio are those of the whole .ddct file against the \
+weight files of the fine-tuned model; bpw is bits per weight; rel. error is \
 ||result - finetuned||^2 / ||finetuned - base||^2.
 
 Examples:
@@ -96,7 +94,8 @@ fn try_method(
 ) -> Result<(Row, Summary)> {
     let folder = tempfile::tempdir()
         .map_err(|e| Error::io("create a temporary folder in", &std::env::temp_dir(), e))?;
-    let (file, restored): (PathBuf, &Path) = (folder.path().join("demo.ddct"), &folder.path().join("restored"));
+    let (file, restored): (PathBuf, &Path) =
+        (folder.path().join("demo.ddct"), &folder.path().join("restored"));
     let options = CompressOptions { selection, force_unrelated: false, overwrite: false, dry_run: false };
     let summary = compress(base, finetuned, &file, &options, bar)?;
     let archive = Archive::open(&file)?;
@@ -125,8 +124,7 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         units::bytes(report.finetuned_bytes)
     )?;
     writeln!(out)?;
-    let header =
-        ["<method", "bytes", "ratio", "bpw", "rel. error", "compress s", "apply s", "<verified"];
+    let header = ["<method", "bytes", "ratio", "bpw", "rel. error", "compress s", "apply s", "<verified"];
     let mut table = Columns::new(header);
     for row in &report.methods {
         table.row([

@@ -25,7 +25,7 @@ pub(crate) struct InspectArgs {
 }
 
 const AFTER_HELP: &str = "\
-Kinds of records: delta (coded against the base), base (the tensor is the base's), alias (the tensor is another
+Kinds of records: delta (coded against the base), base (the tensor is the base's), alias (the tensor is another \
 one of the file), raw (carried exactly).
 
 Examples:

@@ -31,7 +31,7 @@ pub(crate) struct VerifyArgs {
 }
 
 const AFTER_HELP: &str = "\
-Without --base the checksums of the file and of every record are checked. Nothing is written.
+Without --base the checksums of the file and of every record are checked. Nothing is written. \
 The exit code is 0 if all is well, 4 if the file is damaged, 6 if the base is another one.
 
 Examples:
@@ -67,7 +67,11 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let seconds = units::seconds(verified.seconds);
     if verified.decoded {
         let bytes = units::bytes(verified.bytes);
-        writeln!(out, "{}: OK, {tensors} decoded ({bytes}), each as compress saw it, in {seconds}", report.file)
+        writeln!(
+            out,
+            "{}: OK, {tensors} decoded ({bytes}), each as compress saw it, in {seconds}",
+            report.file
+        )
     } else {
         writeln!(out, "{}: OK, the checksums of {tensors} are right, in {seconds}", report.file)?;
         writeln!(out, "With --base the decoded weights are checked, too.")

@@ -62,8 +62,8 @@ struct SyntheticArgs {
 }
 
 const AFTER_HELP: &str = "\
-Speeds are bytes of the fine-tuned tensors per second, in GB/s (1 GB is 1,000,000,000 bytes), and then as a share of
-the speed of a plain memory copy of the same bytes in the same run. Of a real pair every tensor with two or more
+Speeds are bytes of the fine-tuned tensors per second, in GB/s (1 GB is 1,000,000,000 bytes), and then as a share of \
+the speed of a plain memory copy of the same bytes in the same run. Of a real pair every tensor with two or more \
 dimensions that both models have in the same shape is measured; it is read into memory first.
 
 Examples:
@@ -92,7 +92,9 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     let recipes = texts.iter().map(|text| method_args::recipe(text)).collect::<Outcome<Vec<_>>>()?;
     start_threads(args.threads)?;
     let samples = match (&args.base, &args.finetuned) {
-        (Some(base), Some(finetuned)) => sample::of_pair(&Checkpoint::open(base)?, &Checkpoint::open(finetuned)?)?,
+        (Some(base), Some(finetuned)) => {
+            sample::of_pair(&Checkpoint::open(base)?, &Checkpoint::open(finetuned)?)?
+        }
         _ => sample::synthetic(args.synthetic.shape(), args.synthetic.dtype, args.threads)?,
     };
     let mut bench = Bench::new(&samples, args.runs);
@@ -129,7 +131,8 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         report.memory_copy_gb_per_s,
     )?;
     writeln!(out)?;
-    let header = ["<method", "bytes", "bpw", "rel. error", "compress GB/s", "/copy", "apply GB/s", "/copy"];
+    let header =
+        ["<method", "bytes", "bpw", "rel. error", "compress GB/s", "of copy", "apply GB/s", "of copy"];
     let mut table = Columns::new(header);
     for row in &report.methods {
         table.row([

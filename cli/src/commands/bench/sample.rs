@@ -94,7 +94,8 @@ impl Sample {
 pub(super) fn of_pair(base: &Checkpoint, finetuned: &Checkpoint) -> Result<Vec<Sample>> {
     let sample = |name: &str| {
         let (old, new): (TensorView, TensorView) = (base.get(name)?, finetuned.get(name)?);
-        let fits = old.dtype == new.dtype && old.shape == new.shape && new.shape.len() >= 2 && !new.is_empty();
+        let fits =
+            old.dtype == new.dtype && old.shape == new.shape && new.shape.len() >= 2 && !new.is_empty();
         fits.then_some(Sample {
             name: name.to_owned(),
             element: Element::of(new.dtype)?,
@@ -105,7 +106,9 @@ pub(super) fn of_pair(base: &Checkpoint, finetuned: &Checkpoint) -> Result<Vec<S
     };
     let samples: Vec<Sample> = finetuned.names().filter_map(sample).collect();
     if samples.is_empty() {
-        return Err(Error::invalid("the models have no matrices of the same name, shape and type to measure"));
+        return Err(Error::invalid(
+            "the models have no matrices of the same name, shape and type to measure",
+        ));
     }
     Ok(samples)
 }
@@ -124,7 +127,13 @@ pub(super) fn synthetic(shape: [usize; 2], element: Element, count: usize) -> Re
             let base = element.narrow(&values);
             values.iter_mut().for_each(|value| *value += DELTA_STD * random.next());
             let finetuned = element.narrow(&values);
-            Ok(Sample { name: format!("synthetic.{i}.weight"), element, shape: shape.to_vec(), base, finetuned })
+            Ok(Sample {
+                name: format!("synthetic.{i}.weight"),
+                element,
+                shape: shape.to_vec(),
+                base,
+                finetuned,
+            })
         })
         .collect()
 }
