@@ -87,6 +87,14 @@ impl Error {
         self
     }
 
+    /// The same error, said to be about the file at `path`.
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+        if self.kind != ErrorKind::Io && !self.message.contains(&*path.to_string_lossy()) {
+            self.message = format!("{}: {}", path.display(), self.message);
+        }
+        self
+    }
+
     /// What sort of error this is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

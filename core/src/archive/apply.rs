@@ -1,0 +1,278 @@
+//! A `.ddct` file, open: what it holds, applied to its base, or verified.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::report::{Applied, Info, TensorSummary, Verified};
+use super::{Progress, check_cancelled, side_files, windows};
+use crate::checkpoint::{Checkpoint, CheckpointWriter, Layout};
+use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES, digest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::output;
+use crate::reconstruct::{check_structure, linked, reconstruct, tensor_bytes};
+use crate::tensor::{Dtype, TensorView};
+
+/// An open `.ddct` file.
+pub struct Archive {
+    contents: Contents,
+    path: std::path::PathBuf,
+    /// Names of the model's tensors, sorted.
+    names: Vec<String>,
+}
+
+/// A record that has values of its own, the tensors that get them, and the base tensor it needs.
+struct Job<'a> {
+    name: &'a str,
+    /// Other tensors with the same values.
+    also: Vec<&'a str>,
+    record: Record<'a>,
+    base: Option<TensorView<'a>>,
+}
+
+impl Archive {
+    /// Opens `path`; checks its version and its seal. Records are checked when they are read.
+    ///
+    /// Errors: Io, Truncated, Corrupt, Unsupported (a newer format).
+    pub fn open(path: &Path) -> Result<Self> {
+        let contents = Contents::open(path).map_err(|e| e.in_file(path))?;
+        let names = contents.entries().map(|(name, _)| name.to_owned()).filter(|n| !n.starts_with(RESERVED)).collect();
+        Ok(Self { contents, path: path.to_owned(), names })
+    }
+
+    /// What the file says about itself.
+    pub fn info(&self) -> Info {
+        let text = |key| self.contents.metadata(key).to_owned();
+        Info {
+            format_version: text("format_version"),
+            created_by: text("created_by"),
+            base: text("base"),
+            finetuned: text("finetuned"),
+            recipe: text("recipe"),
+            finetuned_bytes: text("finetuned_bytes").parse().unwrap_or(0),
+            bytes: self.contents.bytes(),
+        }
+    }
+
+    /// One row a tensor, sorted by name. A record that this version cannot read is of kind `unknown`.
+    pub fn tensors(&self) -> Result<Vec<TensorSummary>> {
+        let rows = self.contents.entries().filter(|(name, _)| !name.starts_with(RESERVED)).map(|(name, bytes)| {
+            match self.record(name) {
+                Ok(record) => Ok(TensorSummary::new(name, &record, bytes)),
+                Err(e) if e.kind() == ErrorKind::Unsupported => Ok(TensorSummary::unknown(name, bytes)),
+                Err(e) => Err(e),
+            }
+        });
+        rows.collect()
+    }
+
+    /// The files that travel along, and the bytes that they take.
+    pub fn files(&self) -> Vec<(String, u64)> {
+        let side = |(name, bytes): (&str, usize)| Some((name.strip_prefix(SIDE_FILES)?.to_owned(), bytes as u64));
+        self.contents.entries().filter_map(side).collect()
+    }
+
+    /// Writes the fine-tuned model to `output`: one file if its name ends in `.safetensors`, else a folder.
+    ///
+    /// `output` appears whole or not at all. Errors: Mismatch (wrong base), Corrupt, Io.
+    pub fn apply(
+        &self,
+        base: &Checkpoint,
+        output: &Path,
+        overwrite: bool,
+        progress: &dyn Progress,
+    ) -> Result<Applied> {
+        let start = Instant::now();
+        output::check_free(output, overwrite)?;
+        let jobs = self.jobs(Some(base))?;
+        let mut layout = self.layout()?;
+        let single = output.extension().is_some_and(|extension| extension == "safetensors");
+        if single {
+            layout = one_file(layout, output)?;
+        }
+        let folder = output::temporary_folder(output)?;
+        let mut files = Vec::new();
+        if !single {
+            for (name, _) in self.files() {
+                let entry = self.contents.get(&format!("{SIDE_FILES}{name}"))?;
+                let content = side_files::decode(entry, &name, base)?;
+                output::write_inside(folder.path(), &name, &content)?;
+                files.push(name);
+            }
+        }
+        let writer = CheckpointWriter::create(folder.path(), &layout, &self.tensor_infos(&jobs))?;
+        let bytes = self.run(&jobs, base, progress, &|name, offset, bytes| writer.write(name, offset, bytes))?;
+        writer.finish()?;
+        match single {
+            true => output::persist_file_of(&folder, output, overwrite)?,
+            false => output::persist_folder(folder, output, overwrite)?,
+        }
+        files.extend(layout.shards.iter().map(|shard| shard.file.clone()));
+        Ok(Applied { tensors: self.names.len(), bytes, files, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Checks every entry's checksum and structure; with `base`, also decodes every tensor and compares its digest.
+    pub fn verify(&self, base: Option<&Checkpoint>, progress: &dyn Progress) -> Result<Verified> {
+        let start = Instant::now();
+        let jobs = self.jobs(base)?;
+        self.layout()?;
+        for (name, _) in self.files() {
+            let entry = self.contents.get(&format!("{SIDE_FILES}{name}"))?;
+            if let Some(base) = base {
+                side_files::decode(entry, &name, base)?;
+            }
+        }
+        match base {
+            Some(base) => {
+                self.run(&jobs, base, progress, &|_, _, _| Ok(()))?;
+            }
+            None => {
+                for job in &jobs {
+                    check_structure(&job.record).map_err(|e| e.in_tensor(job.name))?;
+                }
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Verified { tensors: self.names.len(), decoded: base.is_some(), bytes: self.contents.bytes(), seconds })
+    }
+
+    fn record(&self, name: &str) -> Result<Record<'_>> {
+        Record::read(name, self.contents.get(name)?).map_err(|e| e.in_tensor(name))
+    }
+
+    fn layout(&self) -> Result<Layout> {
+        let text = side_files::unpack(self.contents.get(LAYOUT)?)?;
+        let layout: Layout = serde_json::from_slice(&text).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
+        let names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
+        layout.validate(&names)?;
+        Ok(layout)
+    }
+
+    /// All records, tied tensors joined to their target. With `base`, its tensors are found and their dtypes, shapes
+    /// and names checked before any work.
+    fn jobs<'a>(&'a self, base: Option<&'a Checkpoint>) -> Result<Vec<Job<'a>>> {
+        let mut ties = BTreeMap::<String, Vec<&str>>::new();
+        let mut jobs = Vec::with_capacity(self.names.len());
+        for name in &self.names {
+            let record = self.record(name)?;
+            if let Body::Alias { name: target } = &record.body {
+                ties.entry(target.clone()).or_default().push(name);
+                continue;
+            }
+            let base = match (base, record.body.link()) {
+                (Some(base), Some(link)) => Some(find(base, link).map_err(|e| self.explain(e, base).in_tensor(name))?),
+                _ => None,
+            };
+            jobs.push(Job { name, also: Vec::new(), record, base });
+        }
+        for job in &mut jobs {
+            job.also = ties.remove(job.name).unwrap_or_default();
+        }
+        match ties.first_key_value() {
+            None => Ok(jobs),
+            Some((target, tied)) => {
+                let name = tied.first().copied().unwrap_or_default();
+                Err(Error::corrupt(format!("tied to {target}, which has no values")).in_tensor(name))
+            }
+        }
+    }
+
+    /// Dtype and shape of every tensor of the result.
+    fn tensor_infos(&self, jobs: &[Job<'_>]) -> BTreeMap<String, (Dtype, Vec<usize>)> {
+        let names = |job: &Job<'_>| std::iter::once(job.name).chain(job.also.iter().copied()).map(str::to_owned).collect::<Vec<_>>();
+        let info = |job: &Job<'_>| (job.record.dtype, job.record.shape.clone());
+        jobs.iter().flat_map(|job| names(job).into_iter().map(|name| (name, info(job)))).collect()
+    }
+
+    /// Decodes every job and hands the bytes to `write(tensor, offset, bytes)`; gives the number of bytes.
+    fn run(
+        &self,
+        jobs: &[Job<'_>],
+        base: &Checkpoint,
+        progress: &dyn Progress,
+        write: &(dyn Fn(&str, u64, &[u8]) -> Result<()> + Sync),
+    ) -> Result<u64> {
+        let size = |job: &Job<'_>| tensor_bytes(job.record.dtype, &job.record.shape).unwrap_or(0);
+        let total = jobs.iter().map(|job| (size(job) * (1 + job.also.len())) as u64).sum();
+        progress.begin("apply", total);
+        for window in windows(jobs, |job| job.record.shape.iter().product()) {
+            window.par_iter().try_for_each(|job| {
+                job.run(self, base, progress, write).map_err(|e| e.in_tensor(job.name))?;
+                progress.advance((size(job) * (1 + job.also.len())) as u64);
+                Ok(())
+            })?;
+        }
+        Ok(total)
+    }
+}
+
+impl Job<'_> {
+    fn run(
+        &self,
+        archive: &Archive,
+        base: &Checkpoint,
+        progress: &dyn Progress,
+        write: &(dyn Fn(&str, u64, &[u8]) -> Result<()> + Sync),
+    ) -> Result<()> {
+        let part = match (self.record.body.link(), self.base) {
+            (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base))?,
+            _ => &[],
+        };
+        let mut offset = 0;
+        reconstruct(&self.record, part, true, &mut |bytes: &[u8]| {
+            check_cancelled(progress)?;
+            for name in std::iter::once(&self.name).chain(&self.also) {
+                write(name, offset, bytes)?;
+            }
+            offset += bytes.len() as u64;
+            Ok(())
+        })?;
+        if let Some(link) = self.record.body.link() {
+            base.release(&link.name);
+        }
+        Ok(())
+    }
+}
+
+impl Archive {
+    /// Says more about a wrong base where more can be seen: it may be the fine-tuned model itself, which holds the
+    /// values of tensors that were carried exactly.
+    fn explain(&self, error: Error, base: &Checkpoint) -> Error {
+        let holds = |name: &String| {
+            let record = self.record(name).ok()?;
+            let exact = matches!(record.body, Body::Raw { .. }) && !record.shape.is_empty();
+            Some(exact && digest(base.get(name)?.bytes) == record.result)
+        };
+        if error.kind() != ErrorKind::Mismatch || !self.names.iter().any(|name| holds(name).unwrap_or(false)) {
+            return error;
+        }
+        Error::mismatch(format!("{error}; {} seems to be the fine-tuned model itself", base.path().display()))
+    }
+}
+
+/// The base tensor of `link`, found by name, with enough rows of its dtype.
+fn find<'a>(base: &'a Checkpoint, link: &Link) -> Result<TensorView<'a>> {
+    let wrong = |what: String| Error::mismatch(format!("{} is not the base of this file: {what}", base.path().display()));
+    let view = base.get(&link.name).ok_or_else(|| wrong(format!("it has no tensor {}", link.name)))?;
+    if view.dtype != link.dtype {
+        return Err(wrong(format!("its {} is {}, not {}", link.name, view.dtype, link.dtype)));
+    }
+    Ok(view)
+}
+
+/// The layout with all tensors in one file of the name of `output`.
+fn one_file(mut layout: Layout, output: &Path) -> Result<Layout> {
+    let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match layout.shards.as_mut_slice() {
+        [shard] => shard.file = name,
+        shards => {
+            return Err(Error::invalid(format!(
+                "the fine-tuned model has {} files: give a folder as the output",
+                shards.len()
+            )));
+        }
+    }
+    Ok(layout)
+}

@@ -1,0 +1,230 @@
+//! Compress: pair the tensors, encode each, write the file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::report::{Summary, TensorSummary, relation_note, relation_word};
+use super::{Progress, check_cancelled, side_files, windows};
+use crate::checkpoint::Checkpoint;
+use crate::container::{FileWriter, LAYOUT, RESERVED, SIDE_FILES};
+use crate::error::{Error, Result};
+use crate::method::Selection;
+use crate::output;
+use crate::pair::{Pairing, Relation, pair};
+use crate::tensor::TensorInfo;
+use crate::tensor_codec::{Encoded, encode};
+
+/// Above this relative distance a delta is larger than the model itself: the two are not related.
+const MAX_DISTANCE: f64 = 1.0;
+
+/// How to compress.
+#[derive(Clone, Debug)]
+pub struct CompressOptions {
+    /// Which tensors are coded how.
+    pub selection: Selection,
+    /// Accept a base that the fine-tuned model does not seem to come from.
+    pub force_unrelated: bool,
+    /// Replace the output if it exists.
+    pub overwrite: bool,
+    /// Do all the work, keep no file.
+    pub dry_run: bool,
+}
+
+/// Writes `finetuned` as a delta against `base` to the file `output`.
+///
+/// Errors: Mismatch (unrelated models), InvalidArgument (a plan that does not fit), Io; then nothing is left behind.
+pub fn compress(
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    output: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    let start = Instant::now();
+    let (base_infos, infos) = (infos(base), infos(finetuned));
+    let pairing = pair(&base_infos, &infos);
+    check_names(&infos)?;
+    if !options.dry_run {
+        output::check_free(output, options.overwrite)?;
+    }
+    check_related(base, finetuned, &pairing, options)?;
+
+    let mut file = FileWriter::create(&output::parent(output))?;
+    let tensors = encode_tensors(base, finetuned, &pairing, options, &mut file, progress)?;
+    let files = add_side_files(base, finetuned, &mut file)?;
+    let metadata = [
+        ("created_by", concat!("delta-dct ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("base", display_name(base)),
+        ("finetuned", display_name(finetuned)),
+        ("finetuned_bytes", finetuned.weight_bytes().to_string()),
+        ("recipe", options.selection.default_recipe().to_string()),
+    ];
+    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let output_bytes = file.finish(metadata, output, options.overwrite, !options.dry_run)?;
+    Ok(Summary {
+        output_bytes,
+        finetuned_bytes: finetuned.weight_bytes(),
+        weights: tensors.iter().map(|tensor| tensor.weights).sum(),
+        tensors,
+        notes: notes(base, finetuned, &pairing),
+        removed: pairing.removed,
+        rename: pairing.rename,
+        files,
+        skipped_files: finetuned.skipped_files().to_vec(),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+fn infos(checkpoint: &Checkpoint) -> BTreeMap<String, TensorInfo> {
+    let info = |name: &str| {
+        let view = checkpoint.get(name)?;
+        Some((name.to_owned(), TensorInfo { dtype: view.dtype, shape: view.shape.to_vec() }))
+    };
+    checkpoint.names().filter_map(info).collect()
+}
+
+fn check_names(infos: &BTreeMap<String, TensorInfo>) -> Result<()> {
+    match infos.keys().find(|name| name.starts_with(RESERVED)) {
+        Some(name) => Err(Error::invalid(format!("names that begin with {RESERVED} are reserved")).in_tensor(name)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a pair whose difference is as large as the base: coding it would cost more than the model itself.
+fn check_related(
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    pairing: &Pairing,
+    options: &CompressOptions,
+) -> Result<()> {
+    let sums = pairing.links.iter().filter_map(|link| {
+        let Relation::Same { base: name } = &link.relation else { return None };
+        crate::tensor_codec::sample_distance(base.get(name)?, finetuned.get(&link.name)?)
+    });
+    let (difference, size) = sums.fold((0.0, 0.0), |(d, w), (dd, ww)| (d + dd, w + ww));
+    let distance = (difference / size).sqrt();
+    if options.force_unrelated || distance <= MAX_DISTANCE || (size == 0.0 && difference == 0.0) {
+        let related = pairing.links.iter().any(|link| !matches!(link.relation, Relation::New));
+        if related || options.force_unrelated {
+            return Ok(());
+        }
+        return Err(Error::mismatch(format!(
+            "no tensor of {} corresponds to one of {}: is this the right base? (--force-unrelated goes on)",
+            finetuned.path().display(),
+            base.path().display()
+        )));
+    }
+    Err(Error::mismatch(format!(
+        "{} does not come from {}: their weights differ by {distance:.2} times the norm of the base, where a fine-tune \
+         differs by less than {MAX_DISTANCE} (--force-unrelated goes on)",
+        finetuned.path().display(),
+        base.path().display()
+    )))
+}
+
+fn encode_tensors(
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    pairing: &Pairing,
+    options: &CompressOptions,
+    file: &mut FileWriter,
+    progress: &dyn Progress,
+) -> Result<Vec<TensorSummary>> {
+    let bytes_of = |name: &str| finetuned.get(name).map_or(0, |view| view.bytes.len());
+    progress.begin("compress", pairing.links.iter().map(|link| bytes_of(&link.name) as u64).sum());
+    let ties = Ties::find(finetuned);
+    let mut tensors = Vec::with_capacity(pairing.links.len());
+    for window in windows(&pairing.links, |link| finetuned.get(&link.name).map_or(0, |view| view.len())) {
+        let encode_one = |link: &crate::pair::Link| {
+            check_cancelled(progress)?;
+            let encoded = encode(base, finetuned, link, ties.target(&link.name), &options.selection)
+                .map_err(|e| e.in_tensor(&link.name))?;
+            finetuned.release(&link.name);
+            if let Relation::Same { base: name } | Relation::Resized { base: name, .. } = &link.relation {
+                base.release(name);
+            }
+            progress.advance(bytes_of(&link.name) as u64);
+            Ok(encoded)
+        };
+        let encoded: Vec<Encoded> = window.par_iter().map(encode_one).collect::<Result<_>>()?;
+        for (link, encoded) in window.iter().zip(encoded) {
+            let bytes = file.add(&link.name, &encoded.record)?;
+            let tied = ties.target(&link.name).is_some();
+            tensors.push(TensorSummary {
+                bytes: bytes as u64,
+                relation: if tied { "tied" } else { relation_word(&link.relation) },
+                relative_error: encoded.relative_error,
+                ..encoded.summary
+            });
+        }
+    }
+    Ok(tensors)
+}
+
+/// Tensors that repeat another one.
+struct Ties(BTreeMap<String, String>);
+
+impl Ties {
+    /// Tensors on the same storage, or of the same dtype, shape and bytes, point to the first of them. Small tensors
+    /// may be equal by chance (zeros, ones) and cost nothing to store: those need the same storage.
+    fn find(checkpoint: &Checkpoint) -> Self {
+        const MIN_BYTES: usize = 1 << 12;
+        let mut ties = BTreeMap::<String, String>::new();
+        let mut by_shape = BTreeMap::<_, Vec<&str>>::new();
+        for name in checkpoint.names() {
+            if let Some(target) = checkpoint.tied_to(name).filter(|target| *target != name) {
+                let first = ties.get(target).cloned();
+                ties.insert(name.to_owned(), first.unwrap_or_else(|| target.to_owned()));
+                continue;
+            }
+            let Some(view) = checkpoint.get(name).filter(|view| view.bytes.len() >= MIN_BYTES) else { continue };
+            let head = view.bytes.get(..64.min(view.bytes.len())).unwrap_or_default().to_vec();
+            let same = by_shape.entry((view.dtype, view.shape.to_vec(), head)).or_default();
+            let equal = same.iter().find(|other| checkpoint.get(other).is_some_and(|o| o.bytes == view.bytes));
+            match equal {
+                Some(target) => {
+                    ties.insert(name.to_owned(), (*target).to_owned());
+                }
+                None => same.push(name),
+            }
+        }
+        Self(ties)
+    }
+
+    fn target(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWriter) -> Result<Vec<(String, u64)>> {
+    let layout = serde_json::to_vec(finetuned.layout()).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
+    file.add(LAYOUT, &side_files::pack(&layout)?)?;
+    let mut files = Vec::new();
+    for side in finetuned.side_files() {
+        let entry = side_files::encode(&side_files::read(&side.path)?, &side.name, base)?;
+        let bytes = file.add(&format!("{SIDE_FILES}{}", side.name), &entry)?;
+        files.push((side.name.clone(), bytes as u64));
+    }
+    Ok(files)
+}
+
+/// The last component of the checkpoint's path: what a person calls it.
+fn display_name(checkpoint: &Checkpoint) -> String {
+    let path = checkpoint.path();
+    path.canonicalize().ok().as_deref().unwrap_or(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn notes(base: &Checkpoint, finetuned: &Checkpoint, pairing: &Pairing) -> Vec<String> {
+    let mut notes: Vec<String> =
+        pairing.links.iter().filter_map(|link| relation_note(&link.name, &link.relation)).collect();
+    if let Some(rename) = &pairing.rename {
+        notes.insert(0, format!("names differ: {:?} in the fine-tuned model is {:?} in the base", rename.finetuned, rename.base));
+    }
+    notes.extend(pairing.removed.iter().map(|name| format!("{name} of the base is not in the fine-tuned model")));
+    let ignored = finetuned.ignored().iter().chain(base.ignored());
+    notes.extend(ignored.map(|name| format!("{name} in the pickle is not a tensor: left out")));
+    notes
+}

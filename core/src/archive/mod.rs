@@ -1,0 +1,61 @@
+//! The file level: a base and a fine-tuned checkpoint to one `.ddct` file, and back.
+
+mod apply;
+mod compress;
+mod report;
+mod side_files;
+
+pub use self::apply::Archive;
+pub use self::compress::{CompressOptions, compress};
+pub use self::report::{Applied, Info, Summary, TensorSummary, Verified};
+
+/// Weights that are worked on together: enough to keep all threads busy, few enough to bound the memory.
+const WINDOW_WEIGHTS: usize = 1 << 24;
+
+/// Told how far the work is, and asked whether to go on.
+pub trait Progress: Sync {
+    /// Work of `total` bytes begins.
+    fn begin(&self, what: &str, total: u64) {
+        let _ = (what, total);
+    }
+
+    /// `bytes` more are done.
+    fn advance(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
+    /// Whether to stop: the call then fails with `Interrupted` and leaves nothing behind.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Reports nothing and never stops.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {}
+
+/// Cuts `items` into runs of about a window of weights each (at least one item).
+fn windows<'a, T>(items: &'a [T], weights: impl Fn(&T) -> usize) -> Vec<&'a [T]> {
+    let mut runs = Vec::new();
+    let (mut start, mut sum) = (0, 0);
+    for (i, item) in items.iter().enumerate() {
+        let n = weights(item);
+        if i > start && sum + n > WINDOW_WEIGHTS {
+            runs.extend(items.get(start..i));
+            (start, sum) = (i, 0);
+        }
+        sum += n;
+    }
+    runs.extend(items.get(start..).filter(|rest| !rest.is_empty()));
+    runs
+}
+
+/// Fails if the work is to stop.
+fn check_cancelled(progress: &dyn Progress) -> crate::error::Result<()> {
+    match progress.cancelled() {
+        false => Ok(()),
+        true => Err(crate::error::Error::new(crate::error::ErrorKind::Interrupted, "stopped; nothing was written")),
+    }
+}

@@ -1,0 +1,191 @@
+//! One chunk's delta to levels and back: transform and quantiser together, block by block.
+
+use crate::quantize::{MinMax, Quantizer, dequantize_band, quantize_band, uniform};
+use crate::transform::{Band, Blocks, Chunk, Coefficients, Fitted, Grid};
+
+/// All that both directions need to know of one tensor, apart from the levels.
+#[derive(Debug)]
+pub(crate) struct Coding {
+    pub(crate) grid: Grid,
+    pub(crate) transform: Fitted,
+    pub(crate) quantizer: Quantizer,
+    /// Class of each block of the matrix; empty when there is one class only.
+    pub(crate) classes: Vec<u8>,
+    /// The step of the uniform quantiser, or of the means of blocks without bits.
+    pub(crate) step: f32,
+}
+
+/// What quantising a chunk leaves.
+#[derive(Debug, Default)]
+pub(crate) struct Levels {
+    /// Levels of the min-max and sign quantisers: one vector a context.
+    pub(crate) symbols: Vec<Vec<u8>>,
+    /// Levels of the uniform quantiser.
+    pub(crate) integers: Vec<i32>,
+    /// Positions of the weights that a selecting transform keeps.
+    pub(crate) positions: Vec<u32>,
+    /// (lo, hi) of each coded band.
+    pub(crate) ranges: Vec<(f32, f32)>,
+    /// Mean of each block without bits: a multiple of the step, or the value itself in predecessor mode.
+    pub(crate) means: Vec<f32>,
+}
+
+impl Coding {
+    pub(crate) fn new(grid: Grid, transform: Fitted, quantizer: Quantizer, classes: Vec<u8>, rms: f32) -> Self {
+        let step = match &quantizer {
+            Quantizer::Uniform(uniform) => uniform.step * rms,
+            _ => rms / (2.0 * grid.side() as f32),
+        };
+        Self { grid, transform, quantizer, classes, step }
+    }
+
+    /// Number of symbol contexts: one a class, and one for the detail bands of a wavelet.
+    pub(crate) fn contexts(&self) -> usize {
+        self.quantizer.classes().len() + 1
+    }
+
+    /// Class of block `i` of the matrix.
+    pub(crate) fn class(&self, i: usize) -> u8 {
+        self.classes.get(i).copied().unwrap_or(0)
+    }
+
+    /// Bits of `band` in a block of `class`, and the context of its levels.
+    pub(crate) fn width(&self, class: u8, band: Band) -> (u8, usize) {
+        let classes = self.quantizer.classes();
+        let bits = classes.get(usize::from(class)).map_or(0, |&(bits, _)| bits);
+        match &self.quantizer {
+            Quantizer::MinMax(min_max) if band.detail => {
+                let details = if min_max.predecessor { 1 } else { min_max.details };
+                (if bits > 0 || min_max.predecessor { details } else { 0 }, classes.len())
+            }
+            _ => (bits, usize::from(class)),
+        }
+    }
+
+    /// Whether the reconstruction of the block goes through the transform; the others are constant.
+    fn is_transformed(&self, class: u8) -> bool {
+        let bits = self.quantizer.classes().get(usize::from(class)).map_or(0, |&(bits, _)| bits);
+        bits > 0 || self.predecessor()
+    }
+
+    pub(crate) fn predecessor(&self) -> bool {
+        matches!(&self.quantizer, Quantizer::MinMax(MinMax { predecessor: true, .. }))
+    }
+
+    /// The blocks of `chunk` (counted in the chunk) that go through the transform.
+    fn transformed(&self, chunk: &Chunk) -> Vec<usize> {
+        let first = chunk.blocks.start;
+        chunk.blocks.clone().filter(|&i| self.is_transformed(self.class(i))).map(|i| i - first).collect()
+    }
+
+    /// Forward: the levels of a chunk's `delta`.
+    pub(crate) fn quantize(&self, delta: &[f32], chunk: &Chunk) -> Levels {
+        let which = self.transformed(chunk);
+        let coeffs = self.transform.forward(delta, chunk, &which);
+        let bands = self.transform.bands(chunk, coeffs.positions.len());
+        let mut levels = Levels { symbols: vec![Vec::new(); self.contexts()], ..Levels::default() };
+        pulp::Arch::new().dispatch(|| self.quantize_blocks(&coeffs.values, &bands, chunk, delta, &mut levels));
+        levels.positions = coeffs.positions;
+        levels
+    }
+
+    #[inline(always)]
+    fn quantize_blocks(&self, coeffs: &[f32], bands: &[Band], chunk: &Chunk, delta: &[f32], levels: &mut Levels) {
+        let mut coeffs = coeffs;
+        for block in chunk.blocks.clone() {
+            let class = self.class(block);
+            if !self.is_transformed(class) {
+                let mean = self.mean(delta, chunk, block);
+                levels.means.push((mean / self.step).round_ties_even());
+                continue;
+            }
+            for &band in bands {
+                let Some((values, rest)) = coeffs.split_at_checked(band.len) else { return };
+                coeffs = rest;
+                let (bits, context) = self.width(class, band);
+                match &self.quantizer {
+                    Quantizer::Uniform(_) => uniform::quantize(values, self.step, &mut levels.integers),
+                    Quantizer::Sign => levels.symbols[context].extend(values.iter().map(|&x| u8::from(x >= 0.0))),
+                    Quantizer::MinMax(_) if bits == 0 => {
+                        let wavelet = matches!(self.transform, Fitted::Dwt(..));
+                        levels.means.push(if wavelet { mean(values) } else { self.mean(delta, chunk, block) });
+                    }
+                    Quantizer::MinMax(min_max) => {
+                        let symbols = &mut levels.symbols[context];
+                        levels.ranges.push(quantize_band(values, bits, min_max.predecessor, symbols));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Mean of a block of the chunk.
+    fn mean(&self, delta: &[f32], chunk: &Chunk, block: usize) -> f32 {
+        Blocks::new(chunk, self.grid.side()).mean(delta, block - chunk.blocks.start)
+    }
+
+    /// Inverse: the reconstruction of a chunk, written into the zeroed `delta`.
+    ///
+    /// Lists that are too short for the chunk leave zeros behind; the reader has checked their lengths.
+    pub(crate) fn dequantize(&self, levels: &Levels, chunk: &Chunk, delta: &mut [f32]) {
+        let which = self.transformed(chunk);
+        let bands = self.transform.bands(chunk, levels.positions.len());
+        let mut values = vec![0.0; which.len() * bands.iter().map(|band| band.len).sum::<usize>()];
+        pulp::Arch::new().dispatch(|| self.dequantize_blocks(levels, &bands, chunk, delta, &mut values));
+        let coeffs = Coefficients { values, positions: levels.positions.clone() };
+        self.transform.inverse(coeffs, chunk, &which, delta);
+    }
+
+    #[inline(always)]
+    fn dequantize_blocks(
+        &self,
+        levels: &Levels,
+        bands: &[Band],
+        chunk: &Chunk,
+        delta: &mut [f32],
+        coeffs: &mut [f32],
+    ) {
+        let mut symbols: Vec<&[u8]> = levels.symbols.iter().map(Vec::as_slice).collect();
+        let mut integers = levels.integers.as_slice();
+        let (mut ranges, mut means) = (levels.ranges.iter(), levels.means.iter());
+        let mut coeffs = coeffs;
+        for block in chunk.blocks.clone() {
+            let class = self.class(block);
+            if !self.is_transformed(class) {
+                let mean = means.next().copied().unwrap_or(0.0) * self.step;
+                Blocks::new(chunk, self.grid.side()).fill(block - chunk.blocks.start, mean, delta);
+                continue;
+            }
+            for &band in bands {
+                let Some((values, rest)) = coeffs.split_at_mut_checked(band.len) else { return };
+                coeffs = rest;
+                let (bits, context) = self.width(class, band);
+                match &self.quantizer {
+                    Quantizer::Uniform(_) => uniform::dequantize(take(&mut integers, band.len), self.step, values),
+                    Quantizer::Sign => {
+                        let signs = take(&mut symbols[context], band.len);
+                        values.iter_mut().zip(signs).for_each(|(x, &s)| *x = if s == 0 { -1.0 } else { 1.0 });
+                    }
+                    Quantizer::MinMax(_) if bits == 0 => values.fill(means.next().copied().unwrap_or(0.0)),
+                    Quantizer::MinMax(_) => {
+                        let range = ranges.next().copied().unwrap_or((0.0, 0.0));
+                        dequantize_band(take(&mut symbols[context], band.len), bits, range, values);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first `n` items, or as many as there are, taken off the front of `list`.
+#[inline(always)]
+fn take<'a, T>(list: &mut &'a [T], n: usize) -> &'a [T] {
+    let (head, tail) = list.split_at(n.min(list.len()));
+    *list = tail;
+    head
+}
+
+/// Mean of some coefficients, summed in `f64`.
+fn mean(values: &[f32]) -> f32 {
+    (values.iter().map(|&x| f64::from(x)).sum::<f64>() / values.len().max(1) as f64) as f32
+}

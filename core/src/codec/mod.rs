@@ -1,0 +1,158 @@
+//! The delta of one tensor to payload bytes and back: the stages in order, one line each.
+//!
+//! Both directions run chunk by chunk, in parallel; the bytes do not depend on the number of threads.
+
+mod levels;
+mod payload;
+
+use rayon::prelude::*;
+
+use self::levels::{Coding, Levels};
+pub(crate) use self::payload::Payload;
+use crate::delta;
+use crate::error::Result;
+use crate::plan::{Moments, Plan};
+use crate::quantize::{Importance, Quantizer};
+use crate::tensor::Dtype;
+use crate::transform::{Blocks, Chunk, Fitted, Grid};
+
+/// The elements of a base and a fine-tuned tensor of the same shape, seen as a `rows` x `cols` matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair<'a> {
+    pub(crate) base: (Dtype, &'a [u8]),
+    pub(crate) finetuned: (Dtype, &'a [u8]),
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+}
+
+/// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite.
+///
+/// Both element types must be coded ones (checked by the caller), so that taking differences cannot fail.
+pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Vec<u8>>> {
+    let grid = Grid::new(pair.rows, pair.cols, plan.transform.block());
+    let source = |chunk: &Chunk, out: &mut Vec<f32>| pair.diff(chunk, out);
+    let Some(survey) = Survey::take(&grid, plan, &source) else { return Ok(None) };
+    let transform = plan.transform.fit(&grid, &source)?;
+    let classes = survey.classes(&grid, &transform, &plan.quantizer, &source);
+    let coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
+
+    let coded: Vec<(Levels, Moments)> = in_chunks(&grid, |chunk| {
+        let mut delta = Vec::new();
+        source(chunk, &mut delta);
+        let levels = coding.quantize(&delta, chunk);
+        let mut restored = vec![0.0; delta.len()];
+        coding.dequantize(&levels, chunk, &mut restored);
+        let moments = Moments::of(&delta, &restored);
+        (levels, moments)
+    });
+    let moments = coded.iter().fold(Moments::default(), |sum, (_, m)| sum.plus(*m));
+    if !moments.dd.is_finite() {
+        return Ok(None);
+    }
+    let levels: Vec<Levels> = coded.into_iter().map(|(levels, _)| levels).collect();
+    Ok(Some(payload::write(&coding, plan.rescale.factor(&moments), &levels)))
+}
+
+/// The weights of one chunk: `out` = base + factor * reconstruction, in `dtype`; all slices cover just the chunk.
+pub(crate) fn decode_chunk(
+    payload: &Payload<'_>,
+    index: usize,
+    base: (Dtype, &[u8]),
+    dtype: Dtype,
+    out: &mut [u8],
+) -> Result<()> {
+    let chunk = payload.coding.grid.chunk(index);
+    let levels = payload.levels(index)?;
+    let mut restored = vec![0.0; chunk.len()];
+    payload.coding.dequantize(&levels, &chunk, &mut restored);
+    delta::apply(base, &restored, payload.factor, dtype, out)
+}
+
+/// Runs `f` over all chunks in parallel; results in chunk order.
+fn in_chunks<T: Send>(grid: &Grid, f: impl Fn(&Chunk) -> T + Sync + Send) -> Vec<T> {
+    (0..grid.chunks()).into_par_iter().map(|i| f(&grid.chunk(i))).collect()
+}
+
+impl Pair<'_> {
+    /// The delta of `chunk`; zeros if the elements cannot be read as numbers.
+    fn diff(&self, chunk: &Chunk, out: &mut Vec<f32>) {
+        out.clear();
+        out.resize(chunk.len(), 0.0);
+        let part = |(dtype, bytes): (Dtype, &'_ [u8])| {
+            let range = chunk.bytes(dtype.bitsize() / 8);
+            (dtype, range)
+        };
+        let ((base, base_range), (tuned, tuned_range)) = (part(self.base), part(self.finetuned));
+        let base = (base, self.base.1.get(base_range).unwrap_or_default());
+        let tuned = (tuned, self.finetuned.1.get(tuned_range).unwrap_or_default());
+        if delta::diff(base, tuned, out).is_err() {
+            out.fill(f32::NAN);
+        }
+    }
+}
+
+/// What is known of a delta before it is coded: the energy (sum of squares) of each block.
+struct Survey {
+    energies: Vec<f64>,
+    weights: usize,
+}
+
+impl Survey {
+    /// Looks through the delta if the plan needs it; `None` if some difference is not finite.
+    fn take(grid: &Grid, plan: &Plan, source: &crate::transform::Source<'_>) -> Option<Self> {
+        let weights = grid.rows * grid.cols;
+        if !plan.needs_survey() {
+            return Some(Self { energies: Vec::new(), weights });
+        }
+        let energies = in_chunks(grid, |chunk| {
+            let mut delta = Vec::new();
+            source(chunk, &mut delta);
+            match plan.transform.block() {
+                Some(side) => Blocks::new(chunk, side).energies(&delta),
+                None => vec![Moments::of(&delta, &[]).dd],
+            }
+        });
+        let survey = Self { energies: energies.concat(), weights };
+        survey.total().is_finite().then_some(survey)
+    }
+
+    fn total(&self) -> f64 {
+        self.energies.iter().sum()
+    }
+
+    /// Root mean square of the delta.
+    fn rms(&self) -> f32 {
+        (self.total() / self.weights.max(1) as f64).sqrt() as f32
+    }
+
+    /// The class of every block; `classes` of a strategy with a single class are left empty.
+    fn classes(
+        &self,
+        grid: &Grid,
+        transform: &Fitted,
+        quantizer: &Quantizer,
+        source: &crate::transform::Source<'_>,
+    ) -> Vec<u8> {
+        let Quantizer::MinMax(min_max) = quantizer else { return Vec::new() };
+        let dropped = min_max.bits.classes().len() as u8;
+        if dropped == 1 {
+            return Vec::new();
+        }
+        let post: Vec<f64>;
+        let scores = match min_max.importance {
+            Importance::Pre => &self.energies,
+            Importance::Post(corner) => {
+                post = in_chunks(grid, |chunk| {
+                    let mut delta = Vec::new();
+                    source(chunk, &mut delta);
+                    let which: Vec<usize> = (0..chunk.blocks.len()).collect();
+                    transform.corner_energies(&delta, chunk, &which, usize::from(corner))
+                })
+                .concat();
+                &post
+            }
+        };
+        let classes = min_max.bits.allocate(scores, min_max.predecessor);
+        classes.into_iter().map(|class| class.unwrap_or(dropped)).collect()
+    }
+}

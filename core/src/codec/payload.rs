@@ -1,0 +1,340 @@
+//! The payload of one tensor: side information, models, and for every chunk its streams (FORMAT.md, "Payload").
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::levels::{Coding, Levels};
+use crate::entropy::{BitReader, BitWriter, Model, decode_ints, detokenize, encode_ints, histogram, tokenize};
+use crate::error::{Error, Result};
+use crate::quantize::Quantizer;
+use crate::transform::{Chunk, Fitted, Grid};
+use crate::wire::{Reader, Writer};
+
+/// Blocks that a payload may describe for each of its bytes: bounds what a hostile file can make a reader allocate.
+const BLOCKS_PER_BYTE: usize = 1024;
+
+/// A payload, parsed up to the streams of its chunks.
+pub(crate) struct Payload<'a> {
+    pub(crate) coding: Coding,
+    pub(crate) factor: f32,
+    ranges: Vec<(f32, f32)>,
+    means: Vec<f32>,
+    models: Vec<Option<Model>>,
+    chunks: Vec<ChunkBytes<'a>>,
+}
+
+struct ChunkBytes<'a> {
+    kept: usize,
+    streams: Vec<&'a [u8]>,
+    extra: &'a [u8],
+    ranges: Range<usize>,
+    means: Range<usize>,
+}
+
+/// The levels of one chunk as symbols, one vector a stream, and the bits that tokens leave over.
+struct Packed {
+    streams: Vec<Vec<u8>>,
+    extra: Vec<u8>,
+}
+
+/// Writes the payload of `levels`, one item a chunk.
+pub(super) fn write(coding: &Coding, factor: f32, levels: &[Levels]) -> Vec<u8> {
+    let mut out = Writer::default();
+    coding.transform.write(&mut out);
+    coding.quantizer.write(&mut out);
+    out.f32(factor);
+    out.f32(coding.step);
+    if coding.is_mixed() {
+        let model = Model::fit(&histogram([coding.classes.as_slice()]), 1);
+        let mut stream = Vec::new();
+        model.encode(&coding.classes, &mut stream);
+        model.write(&mut out);
+        out.bytes(&stream);
+    }
+    if matches!(coding.quantizer, Quantizer::MinMax(_)) {
+        write_parameters(coding, levels, &mut out);
+    }
+
+    let packed: Vec<Packed> = levels.par_iter().map(|levels| pack(coding, levels)).collect();
+    let models: Vec<Option<Model>> = (coding.streams().into_iter().enumerate())
+        .map(|(i, used)| {
+            used.then(|| Model::fit(&histogram(packed.iter().map(|p| p.streams[i].as_slice())), packed.len()))
+        })
+        .collect();
+    models.iter().flatten().for_each(|model| model.write(&mut out));
+
+    let encode = |(packed, levels): (&Packed, &Levels)| {
+        let mut chunk = Writer::default();
+        if coding.transform.stores_positions() {
+            chunk.varint(levels.positions.len() as u64);
+        }
+        for (model, symbols) in models.iter().zip(&packed.streams) {
+            let Some(model) = model else { continue };
+            let mut stream = Vec::new();
+            model.encode(symbols, &mut stream);
+            chunk.bytes(&stream);
+        }
+        if coding.has_extra() {
+            chunk.bytes(&packed.extra);
+        }
+        chunk.0
+    };
+    let chunks: Vec<Vec<u8>> = packed.par_iter().zip(levels).map(encode).collect();
+    out.0.extend(chunks.concat());
+    out.0
+}
+
+impl<'a> Payload<'a> {
+    /// Parses a payload for a `rows` x `cols` matrix, down to the bytes of each chunk.
+    pub(crate) fn read(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Self> {
+        let mut input = Reader(bytes);
+        let (transform, block) = Fitted::read(&mut input, rows, cols)?;
+        let quantizer = Quantizer::read(&mut input)?;
+        let factor = input.f32("rescale factor")?;
+        let step = input.f32("step")?;
+        let grid = Grid::new(rows, cols, block);
+        if grid.blocks() > bytes.len().saturating_mul(BLOCKS_PER_BYTE) {
+            return Err(Error::corrupt(format!("{} bytes cannot hold {} blocks", bytes.len(), grid.blocks())));
+        }
+        let mut coding = Coding { grid, transform, quantizer, classes: Vec::new(), step };
+        coding.check()?;
+        if coding.is_mixed() {
+            let model = Model::read(&mut input)?;
+            coding.classes = vec![0; grid.blocks()];
+            model.decode(input.bytes("classes of the blocks")?, &mut coding.classes)?;
+        }
+        let mut payload =
+            Self { coding, factor, ranges: Vec::new(), means: Vec::new(), models: Vec::new(), chunks: Vec::new() };
+        payload.read_parameters(&mut input)?;
+        for used in payload.coding.streams() {
+            payload.models.push(if used { Some(Model::read(&mut input)?) } else { None });
+        }
+        payload.read_chunks(&mut input)?;
+        input.finish("payload")?;
+        Ok(payload)
+    }
+
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Splits what is left of `input` into the streams of the chunks.
+    fn read_chunks(&mut self, input: &mut Reader<'a>) -> Result<()> {
+        let (mut range, mut mean) = (0, 0);
+        for i in 0..self.coding.grid.chunks() {
+            let chunk = self.coding.grid.chunk(i);
+            let kept = match self.coding.transform.stores_positions() {
+                true => input.varint_to(chunk.len() as u64, "number of positions")?,
+                false => 0,
+            };
+            let streams = (self.models.iter())
+                .map(|model| model.as_ref().map_or(Ok(&[][..]), |_| input.bytes("stream")))
+                .collect::<Result<_>>()?;
+            let extra = if self.coding.has_extra() { input.bytes("extra bits")? } else { &[] };
+            let (ranges, means) = self.coding.parameters(&chunk);
+            let chunk = ChunkBytes { kept, streams, extra, ranges: range..range + ranges, means: mean..mean + means };
+            (range, mean) = (chunk.ranges.end, chunk.means.end);
+            self.chunks.push(chunk);
+        }
+        Ok(())
+    }
+
+    /// Decodes the levels of chunk `index`.
+    pub(crate) fn levels(&self, index: usize) -> Result<Levels> {
+        let missing = || Error::corrupt(format!("there is no chunk {index}"));
+        let bytes = self.chunks.get(index).ok_or_else(missing)?;
+        let chunk = self.coding.grid.chunk(index);
+        let mut positions = self.coding.transform.implied_positions(&chunk);
+        let kept = if positions.is_empty() { bytes.kept } else { positions.len() };
+        let mut counts = self.coding.counts(&chunk, kept);
+        let mut streams = Vec::with_capacity(counts.len());
+        for ((model, bytes), &count) in self.models.iter().zip(&bytes.streams).zip(&counts) {
+            let mut symbols = vec![0; count];
+            if let Some(model) = model {
+                model.decode(bytes, &mut symbols)?;
+            }
+            streams.push(symbols);
+        }
+        let mut extra = BitReader::new(bytes.extra);
+        let (gaps, tokens) = (streams.pop().unwrap_or_default(), streams.pop().unwrap_or_default());
+        if self.coding.transform.stores_positions() {
+            positions = read_positions(&gaps, &mut extra, chunk.len())?;
+        }
+        counts.pop();
+        let mut integers = vec![0i32; counts.pop().unwrap_or(0)];
+        detokenize(&tokens, &mut extra, &mut integers)?;
+        let part = |range: &Range<usize>| self.ranges.get(range.clone()).unwrap_or_default().to_vec();
+        let means = self.means.get(bytes.means.clone()).unwrap_or_default().to_vec();
+        Ok(Levels { symbols: streams, integers, positions, ranges: part(&bytes.ranges), means })
+    }
+
+    fn read_parameters(&mut self, input: &mut Reader<'_>) -> Result<()> {
+        if !matches!(self.coding.quantizer, Quantizer::MinMax(_)) {
+            return Ok(());
+        }
+        let (mut ranges, mut means) = (0, 0);
+        for i in 0..self.coding.grid.chunks() {
+            let (r, m) = self.coding.parameters(&self.coding.grid.chunk(i));
+            (ranges, means) = (ranges + r, means + m);
+        }
+        let exact = self.coding.predecessor();
+        let lo = read_floats(input, ranges, exact)?;
+        let hi = read_floats(input, ranges, exact)?;
+        self.ranges = lo.into_iter().zip(hi).collect();
+        self.means = match exact {
+            true => read_floats(input, means, true)?,
+            false => decode_ints(input, means)?.into_iter().map(|mean| mean as f32).collect(),
+        };
+        Ok(())
+    }
+}
+
+/// The block parameters of all chunks: extremes, then means.
+fn write_parameters(coding: &Coding, levels: &[Levels], out: &mut Writer) {
+    let exact = coding.predecessor();
+    let ranges = || levels.iter().flat_map(|chunk| &chunk.ranges);
+    let means = || levels.iter().flat_map(|chunk| chunk.means.iter().copied());
+    write_floats(ranges().map(|range| range.0), exact, out);
+    write_floats(ranges().map(|range| range.1), exact, out);
+    match exact {
+        true => write_floats(means(), true, out),
+        false => encode_ints(&means().map(|mean| mean as i64).collect::<Vec<_>>(), out),
+    }
+}
+
+/// Numbers that are bfloat16, or any `f32` if `exact`, as integers around the middle of their range: the magnitude's
+/// bits, negative for a negative number.
+fn write_floats(values: impl Iterator<Item = f32>, exact: bool, out: &mut Writer) {
+    let key = |x: f32| {
+        let magnitude = i64::from((x.to_bits() & 0x7fff_ffff) >> if exact { 0 } else { 16 });
+        if x.is_sign_negative() { -magnitude } else { magnitude }
+    };
+    let keys: Vec<i64> = values.map(key).collect();
+    let middle = (keys.iter().min().unwrap_or(&0) + keys.iter().max().unwrap_or(&0)) / 2;
+    out.u64(middle as u64);
+    encode_ints(&keys.iter().map(|key| key - middle).collect::<Vec<_>>(), out);
+}
+
+fn read_floats(input: &mut Reader<'_>, count: usize, exact: bool) -> Result<Vec<f32>> {
+    let middle = input.u64("middle of the block parameters")? as i64;
+    let value = |offset: i64| {
+        let key = middle.wrapping_add(offset);
+        let magnitude = (key.unsigned_abs() as u32) << if exact { 0 } else { 16 };
+        let value = f32::from_bits(magnitude & 0x7fff_ffff);
+        if key < 0 { -value } else { value }
+    };
+    Ok(decode_ints(input, count)?.into_iter().map(value).collect())
+}
+
+/// Levels to symbols: tokens for integers and for the gaps between positions come after the symbol contexts.
+fn pack(coding: &Coding, levels: &Levels) -> Packed {
+    let mut extra = BitWriter::default();
+    let mut streams = levels.symbols.clone();
+    let (mut tokens, mut gaps) = (Vec::new(), Vec::new());
+    if coding.transform.stores_positions() {
+        let mut next = 0;
+        let distances: Vec<i32> = (levels.positions.iter())
+            .map(|&at| {
+                let gap = at - next;
+                next = at + 1;
+                gap as i32
+            })
+            .collect();
+        tokenize(&distances, &mut gaps, &mut extra);
+    }
+    tokenize(&levels.integers, &mut tokens, &mut extra);
+    streams.extend([tokens, gaps]);
+    Packed { streams, extra: extra.finish() }
+}
+
+/// Positions from the gaps between them, all below `limit`.
+fn read_positions(gaps: &[u8], extra: &mut BitReader<'_>, limit: usize) -> Result<Vec<u32>> {
+    let mut distances = vec![0i32; gaps.len()];
+    detokenize(gaps, extra, &mut distances)?;
+    let mut next = 0u64;
+    let mut positions = Vec::with_capacity(distances.len());
+    for gap in distances {
+        let at = u64::try_from(gap).map_err(|_| Error::corrupt("a negative gap between positions"))? + next;
+        if at >= limit as u64 {
+            return Err(Error::corrupt(format!("position {at} in a chunk of {limit} weights")));
+        }
+        positions.push(at as u32);
+        next = at + 1;
+    }
+    Ok(positions)
+}
+
+impl Coding {
+    /// Whether blocks have different classes, and the classes are stored.
+    fn is_mixed(&self) -> bool {
+        self.quantizer.classes().len() > 1
+    }
+
+    /// Which streams a chunk has: the symbol contexts, tokens of integers, tokens of gaps.
+    fn streams(&self) -> Vec<bool> {
+        let symbols = !matches!(self.quantizer, Quantizer::Uniform(_));
+        let mut used: Vec<bool> = self.quantizer.classes().iter().map(|&(bits, _)| symbols && bits > 0).collect();
+        used.push(symbols && self.transform.has_details());
+        used.extend([!symbols, self.transform.stores_positions()]);
+        used
+    }
+
+    fn has_extra(&self) -> bool {
+        self.streams().iter().rev().take(2).any(|&used| used)
+    }
+
+    /// Numbers of ranges and of means in `chunk`.
+    fn parameters(&self, chunk: &Chunk) -> (usize, usize) {
+        if !matches!(self.quantizer, Quantizer::MinMax(_)) {
+            return (0, 0);
+        }
+        let bands = self.transform.bands(chunk, 0);
+        let (mut ranges, mut means) = (0, 0);
+        for class in chunk.blocks.clone().map(|i| self.class(i)) {
+            if !self.is_transformed(class) {
+                means += 1;
+                continue;
+            }
+            for &band in &bands {
+                match self.width(class, band).0 {
+                    0 => means += 1,
+                    _ => ranges += 1,
+                }
+            }
+        }
+        (ranges, means)
+    }
+
+    /// Number of symbols in each stream of `chunk`.
+    fn counts(&self, chunk: &Chunk, kept: usize) -> Vec<usize> {
+        let bands = self.transform.bands(chunk, kept);
+        let mut counts = vec![0; self.contexts()];
+        for class in chunk.blocks.clone().map(|i| self.class(i)) {
+            for &band in bands.iter().filter(|_| self.is_transformed(class)) {
+                let (bits, context) = self.width(class, band);
+                if bits > 0 {
+                    counts[context] += band.len;
+                }
+            }
+        }
+        let integers = match self.quantizer {
+            Quantizer::Uniform(_) => counts.drain(..).sum(),
+            _ => 0,
+        };
+        counts.resize(self.contexts(), 0);
+        counts.extend([integers, kept]);
+        counts
+    }
+
+    /// Combinations that no writer makes.
+    fn check(&self) -> Result<()> {
+        if self.is_mixed() && self.grid.side() == 1 {
+            return Err(Error::corrupt("several classes without blocks"));
+        }
+        if !self.step.is_finite() || self.step < 0.0 {
+            return Err(Error::corrupt(format!("a step of {}", self.step)));
+        }
+        Ok(())
+    }
+}

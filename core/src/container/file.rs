@@ -1,0 +1,180 @@
+//! The outer file: a safetensors file of U8 tensors, one an entry, with a seal over all of them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use delta_dct_mmap::Map;
+use safetensors::tensor::TensorInfo;
+use tempfile::NamedTempFile;
+
+use super::record::checksum;
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::tensor::Dtype;
+use crate::wire::{Reader, Writer};
+
+/// Entries whose names begin so are not tensors of the model.
+pub(crate) const RESERVED: &str = "__ddct__/";
+/// The checkpoint's layout as JSON, compressed with zstd.
+pub(crate) const LAYOUT: &str = "__ddct__/layout";
+/// Prefix of the entries of side files.
+pub(crate) const SIDE_FILES: &str = "__ddct__/file/";
+/// Digest over the metadata and the checksums of all other entries.
+const SEAL: &str = "__ddct__/seal";
+
+const FORMAT: &str = "ddct";
+/// The version that this build writes, and the newest that it reads.
+const VERSION: u32 = 1;
+const CHECKSUM_BYTES: usize = 8;
+
+/// Writes entries to a spool file, then all of them behind a header to their final place.
+pub(crate) struct FileWriter {
+    spool: BufWriter<File>,
+    dir: PathBuf,
+    /// (name, bytes with checksum, checksum), in the order of the data.
+    entries: Vec<(String, usize, u64)>,
+}
+
+impl FileWriter {
+    /// Begins a file that will lie in the folder `dir`.
+    pub(crate) fn create(dir: &Path) -> Result<Self> {
+        let spool = tempfile::tempfile_in(dir).map_err(|e| Error::io("create a file in", dir, e))?;
+        Ok(Self { spool: BufWriter::new(spool), dir: dir.to_owned(), entries: Vec::new() })
+    }
+
+    /// Adds an entry; gives the bytes that it takes in the file.
+    pub(crate) fn add(&mut self, name: &str, content: &[u8]) -> Result<usize> {
+        let check = checksum(name, content);
+        let written = self.spool.write_all(content).and_then(|()| self.spool.write_all(&check.to_le_bytes()));
+        written.map_err(|e| Error::io("write to", &self.dir, e))?;
+        let bytes = content.len() + CHECKSUM_BYTES;
+        self.entries.push((name.to_owned(), bytes, check));
+        Ok(bytes)
+    }
+
+    /// Seals the file and puts it at `output`, unless `keep` is false; gives its size in bytes.
+    pub(crate) fn finish(
+        mut self,
+        mut metadata: BTreeMap<String, String>,
+        output: &Path,
+        overwrite: bool,
+        keep: bool,
+    ) -> Result<u64> {
+        metadata.insert("format".to_owned(), FORMAT.to_owned());
+        metadata.insert("format_version".to_owned(), VERSION.to_string());
+        let checks = self.entries.iter().map(|(name, _, check)| (name.as_str(), *check)).collect();
+        self.add(SEAL, &seal(&metadata, &checks).to_le_bytes())?;
+        let mut start = 0;
+        let infos = (self.entries.into_iter())
+            .map(|(name, bytes, _)| {
+                let data_offsets = (start, start + bytes);
+                start += bytes;
+                (name, TensorInfo { dtype: Dtype::U8, shape: vec![bytes], data_offsets })
+            })
+            .collect();
+        let header = checkpoint::header(&metadata, infos)?;
+        if keep {
+            let fail = |e| Error::io("write", output, e);
+            let mut file = NamedTempFile::new_in(&self.dir).map_err(|e| Error::io("create a file in", &self.dir, e))?;
+            let mut spool = self.spool.into_inner().map_err(|e| fail(e.into_error()))?;
+            spool.rewind().map_err(fail)?;
+            file.write_all(&header).map_err(fail)?;
+            std::io::copy(&mut spool, &mut file).map_err(fail)?;
+            crate::output::persist(file, output, overwrite)?;
+        }
+        Ok((header.len() + start) as u64)
+    }
+}
+
+/// A `.ddct` file, open for reading: header and seal are checked, entries are checked when they are read.
+pub(crate) struct Contents {
+    map: Map,
+    path: PathBuf,
+    metadata: BTreeMap<String, String>,
+    entries: BTreeMap<String, Range<usize>>,
+}
+
+impl Contents {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let map = Map::open(path).map_err(|e| Error::io("read", path, e))?;
+        let (metadata, entries) = checkpoint::entries(&map)?;
+        let contents = Self { map, path: path.to_owned(), metadata, entries };
+        contents.check_version()?;
+        contents.check_seal()?;
+        Ok(contents)
+    }
+
+    fn check_version(&self) -> Result<()> {
+        let name = self.path.display();
+        if self.metadata.get("format").map(String::as_str) != Some(FORMAT) {
+            return Err(Error::corrupt(format!("{name} is a safetensors file, but not a .ddct file")));
+        }
+        let version = self.metadata.get("format_version").and_then(|v| v.parse::<u32>().ok());
+        match version {
+            Some(version) if version <= VERSION => Ok(()),
+            Some(version) => Err(Error::unsupported(format!(
+                "{name} has format version {version}, this program reads up to {VERSION}: use a newer delta-dct"
+            ))),
+            None => Err(Error::corrupt(format!("{name} does not say its format version"))),
+        }
+    }
+
+    fn check_seal(&self) -> Result<()> {
+        let mut checks = BTreeMap::new();
+        for (name, range) in &self.entries {
+            let bytes = self.map.get(range.clone()).unwrap_or_default();
+            let (_, check) = bytes.split_last_chunk().ok_or_else(|| Error::truncated(name))?;
+            checks.insert(name.as_str(), u64::from_le_bytes(*check));
+        }
+        checks.remove(SEAL);
+        let mut stored = Reader(self.get(SEAL)?);
+        if stored.u64("seal")? == seal(&self.metadata, &checks) {
+            return stored.finish("seal");
+        }
+        Err(Error::corrupt(format!("{}: the seal does not match: the file was damaged", self.path.display())))
+    }
+
+    /// The content of entry `name`, after its checksum was found right.
+    pub(crate) fn get(&self, name: &str) -> Result<&[u8]> {
+        let missing = || Error::corrupt(format!("{} has no entry {name}", self.path.display()));
+        let range = self.entries.get(name).ok_or_else(missing)?;
+        let bytes = self.map.get(range.clone()).unwrap_or_default();
+        let (content, check) = bytes.split_last_chunk().ok_or_else(|| Error::truncated(name))?;
+        if u64::from_le_bytes(*check) == checksum(name, content) {
+            return Ok(content);
+        }
+        Err(Error::corrupt(format!("{}: the checksum of entry {name} is wrong", self.path.display())))
+    }
+
+    /// Names of the entries, sorted, and their bytes in the file.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.entries.iter().map(|(name, range)| (name.as_str(), range.len()))
+    }
+
+    /// A value of the file's metadata, empty if it is not there.
+    pub(crate) fn metadata(&self, key: &str) -> &str {
+        self.metadata.get(key).map_or("", String::as_str)
+    }
+
+    /// Size of the file in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+}
+
+/// XXH3 over the metadata (key, value, sorted by key) and the checksums (name, checksum, sorted by name).
+fn seal(metadata: &BTreeMap<String, String>, checks: &BTreeMap<&str, u64>) -> u64 {
+    let mut text = Writer::default();
+    for (key, value) in metadata {
+        text.bytes(key.as_bytes());
+        text.bytes(value.as_bytes());
+    }
+    for (name, check) in checks {
+        text.bytes(name.as_bytes());
+        text.u64(*check);
+    }
+    super::record::digest(&text.0)
+}

@@ -1,0 +1,7 @@
+//! Stage 6: records in a `.ddct` file, which is a valid safetensors file (FORMAT.md).
+
+mod file;
+mod record;
+
+pub(crate) use file::{Contents, FileWriter, LAYOUT, SIDE_FILES, RESERVED};
+pub(crate) use record::{Body, Link, Record, checksum, digest};

@@ -1,0 +1,215 @@
+//! The probabilities of a rANS model: how they are stored and how this encoder chooses them.
+//!
+//! A table gives every symbol `s` a frequency `f(s)`, an integer in 4096ths: the sum is exactly 4096, and at
+//! least two symbols have one above zero (so none exceeds 4095). It is stored as one bit stream (`bits.rs`):
+//!
+//! | bits | what |
+//! |---|---|
+//! | 4 | `m`: how many bits under the leading one each frequency keeps, 0 to 11 |
+//! | 8 | `last`: no symbol above it has a frequency |
+//! | 8 | `rest`: the symbol that gets what the others leave of 4096; at most `last` |
+//! | | then, for the symbols 0 to `last` without `rest`, in rising order, and with `c' = 8` at first: |
+//! | gamma | `zigzag(c - c') + 1`, where `c` is the bit length of `f` (0 where `f = 0`), 0 to 12; then `c' = c` |
+//! | gamma | only where `c = 0`: how many of the symbols in turn, this one included, have `f = 0`; the others of them are skipped |
+//! | `k` | only where `c > 0`, with `k = min(m, c - 1)`: `j`; `f = 2^(c-1) + j 2^(c-1-k)` |
+//!
+//! The last byte is filled up with zeros. (`zigzag(d)` is `2d` where `d >= 0`, else `-2d - 1`; the gamma code is
+//! that of `bits.rs`.) A decoder needs no more than that. This encoder chooses the frequencies with integers alone:
+//!
+//! 1. `f = max(1, floor((4096 h + floor(total / 2)) / total))` for each symbol that occurs `h > 0` times.
+//! 2. While the sum is above 4096, the symbol with `f > 1` and the smallest `h / (2f - 1)` gives one up; while it is
+//!    below, the symbol with the largest `h / (2f + 1)` gets one (in both cases the first such symbol).
+//! 3. `rest` is the first symbol of the largest frequency. For each `m`, all other frequencies are rounded to `m` bits
+//!    under the leading one (halves up). The `m` of the fewest bits, table and symbols, is taken; of equals the smallest.
+
+use super::bits::{BitReader, BitWriter};
+use crate::error::{Error, Result};
+use std::cmp::Ordering;
+
+/// Bits of a probability.
+pub(super) const SCALE_BITS: u32 = 12;
+/// What all frequencies add up to.
+pub(super) const SCALE: u32 = 1 << SCALE_BITS;
+/// Enough bits under the leading one for every frequency to be exact.
+const EXACT: u32 = SCALE_BITS - 1;
+/// The bit length that the first one is coded against.
+const FIRST_CLASS: u32 = 8;
+const WHAT: &str = "a table of symbol frequencies";
+
+/// The frequencies of the 256 symbols, with what their stored form needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frequencies {
+    /// In 4096ths.
+    pub(super) of: [u32; 256],
+    precision: u32,
+    rest: usize,
+}
+
+impl Frequencies {
+    /// The best table for `histogram` (at least two symbols, at most 2^40 in total), and how many bits it and the
+    /// symbols take together.
+    pub(super) fn fit(histogram: &[u64; 256]) -> (Self, u64) {
+        let exact = normalized(histogram);
+        // Backwards, because the last of equal maxima is taken.
+        let rest = (0..256).rev().max_by_key(|&s| exact[s]).unwrap_or(0);
+        let price = |table: &Self| {
+            let symbols: u64 =
+                histogram.iter().zip(table.of).map(|(&h, f)| h * u64::from(BITS_OF[f as usize])).sum();
+            table.stored().len() as u64 * 8 + (symbols >> BITS_POINT)
+        };
+        let best = Self { of: exact, precision: EXACT, rest };
+        let bits = price(&best);
+        (0..EXACT).rev().filter_map(|m| Self::rounded(&exact, m, rest)).fold((best, bits), |best, table| {
+            let bits = price(&table);
+            if bits <= best.1 { (table, bits) } else { best }
+        })
+    }
+
+    /// `exact` with `precision` bits under the leading ones; `None` if that leaves nothing for `rest`.
+    fn rounded(exact: &[u32; 256], precision: u32, rest: usize) -> Option<Self> {
+        let mut of = exact.map(|f| {
+            let drop = class(f).saturating_sub(1 + precision);
+            (f + (1 << drop >> 1)) >> drop << drop
+        });
+        of[rest] = 0;
+        of[rest] = SCALE.checked_sub(of.iter().sum()).filter(|&left| left > 0)?;
+        Some(Self { of, precision, rest })
+    }
+
+    /// The stored form.
+    pub(super) fn stored(&self) -> Vec<u8> {
+        let mut bits = BitWriter::default();
+        let last = self.of.iter().rposition(|&f| f > 0).unwrap_or(0);
+        bits.put(u64::from(self.precision), 4);
+        bits.put(last as u64, 8);
+        bits.put(self.rest as u64, 8);
+        let mut others = (0..=last).filter(|&s| s != self.rest).map(|s| self.of[s]).peekable();
+        let mut previous = FIRST_CLASS;
+        while let Some(f) = others.next() {
+            let class = class(f);
+            let difference = class as i32 - previous as i32;
+            bits.put_gamma((difference << 1 ^ difference >> 31) as u64 + 1);
+            previous = class;
+            if class == 0 {
+                let mut run = 1;
+                while others.next_if_eq(&0).is_some() {
+                    run += 1;
+                }
+                bits.put_gamma(run);
+            } else {
+                let kept = self.precision.min(class - 1);
+                bits.put(u64::from((f ^ 1 << (class - 1)) >> (class - 1 - kept)), kept);
+            }
+        }
+        bits.finish()
+    }
+
+    /// The table at the front of `bytes`, and how many bytes it took.
+    pub(super) fn read(bytes: &[u8]) -> Result<(Self, usize)> {
+        let mut bits = BitReader::new(bytes);
+        let precision = bits.take(4, WHAT)? as u32;
+        let last = bits.take(8, WHAT)? as usize;
+        let rest = bits.take(8, WHAT)? as usize;
+        if precision > EXACT || rest > last {
+            return Err(Error::corrupt(format!(
+                "{WHAT}: its head {precision}, {last}, {rest} is impossible"
+            )));
+        }
+        let mut of = [0; 256];
+        let mut previous = FIRST_CLASS;
+        let mut others = (0..=last).filter(|&s| s != rest);
+        while let Some(symbol) = others.next() {
+            previous = read_class(&mut bits, previous)?;
+            if previous == 0 {
+                let run = bits.take_gamma(WHAT)? as usize;
+                if run > 1 && others.nth(run - 2).is_none() {
+                    return Err(Error::corrupt(format!("{WHAT}: {run} absent symbols are too many")));
+                }
+            } else {
+                let kept = precision.min(previous - 1);
+                let under = (bits.take(kept, WHAT)? as u32) << (previous - 1 - kept);
+                of[symbol] = 1 << (previous - 1) | under;
+            }
+        }
+        let sum: u32 = of.iter().sum();
+        if sum == 0 || sum >= SCALE {
+            return Err(Error::corrupt(format!("{WHAT}: {sum} of {SCALE} parts leave no room for the rest")));
+        }
+        of[rest] = SCALE - sum;
+        Ok((Self { of, precision, rest }, bits.used(WHAT)?))
+    }
+}
+
+/// The bit length after `previous`.
+fn read_class(bits: &mut BitReader, previous: u32) -> Result<u32> {
+    let zigzag = bits.take_gamma(WHAT)? - 1;
+    let difference = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+    let class = i64::from(previous) + difference;
+    if (0..=i64::from(SCALE_BITS)).contains(&class) {
+        return Ok(class as u32);
+    }
+    Err(Error::corrupt(format!("{WHAT}: a frequency of {class} bits")))
+}
+
+/// The bit length of a frequency.
+fn class(frequency: u32) -> u32 {
+    u32::BITS - frequency.leading_zeros()
+}
+
+/// Steps 1 and 2 of the module's text.
+fn normalized(histogram: &[u64; 256]) -> [u32; 256] {
+    let total: u64 = histogram.iter().sum();
+    let mut of = histogram.map(|h| match h {
+        0 => 0,
+        _ => ((h * u64::from(SCALE) + total / 2) / total).max(1) as u32,
+    });
+    // Compares h(a) / (2 f(a) + odd) with the same of b; `odd` is 1 or -1.
+    let compare = |of: &[u32; 256], a: usize, b: usize, odd: u64| -> Ordering {
+        let weight = |s: usize| (2 * u64::from(of[s])).wrapping_add(odd);
+        (histogram[a] * weight(b)).cmp(&(histogram[b] * weight(a)))
+    };
+    let mut sum: u32 = of.iter().sum();
+    while sum > SCALE {
+        let given =
+            (0..256).filter(|&s| of[s] > 1).min_by(|&a, &b| compare(&of, a, b, u64::MAX)).unwrap_or(0);
+        of[given] -= 1;
+        sum -= 1;
+    }
+    while sum < SCALE {
+        let got = (0..256).filter(|&s| of[s] > 0).min_by(|&a, &b| compare(&of, b, a, 1)).unwrap_or(0);
+        of[got] += 1;
+        sum += 1;
+    }
+    of
+}
+
+/// Fraction bits of [`BITS_OF`].
+const BITS_POINT: u32 = 16;
+
+/// What a symbol of each frequency costs: `log2(4096 / f)` bits, rounded up in 2^16ths. Integers, so that the
+/// encoder chooses the same everywhere.
+static BITS_OF: [u32; SCALE as usize + 1] = {
+    let mut table = [0; SCALE as usize + 1];
+    let mut f = 1;
+    while f <= SCALE {
+        table[f as usize] = (SCALE_BITS << BITS_POINT) - log2(f);
+        f += 1;
+    }
+    table
+};
+
+/// `floor(log2(value) 2^16)`, bit by bit: squaring doubles a logarithm.
+const fn log2(value: u32) -> u32 {
+    let whole = value.ilog2();
+    let mut mantissa = (value as u64) << (31 - whole);
+    let mut result = whole;
+    let mut bit = 0;
+    while bit < BITS_POINT {
+        mantissa = (mantissa * mantissa) >> 31;
+        let carry = (mantissa >> 32) as u32;
+        mantissa >>= carry;
+        result = result << 1 | carry;
+        bit += 1;
+    }
+    result
+}

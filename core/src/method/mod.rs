@@ -1,0 +1,160 @@
+//! Methods: what a person asks for, as data, and how it becomes a plan for each tensor.
+
+mod selection;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use self::selection::Selection;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// A named way of coding deltas.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// What it is called.
+    pub name: &'static str,
+    /// Where it comes from.
+    pub paper: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Its default plan (`TRANSFORM | QUANTIZER | RESCALE`), or `raw` or `zero`. Every `key=value` in it is an option.
+    pub plan: &'static str,
+}
+
+/// All methods. Front ends, tables and tests iterate over this.
+pub static METHODS: &[Method] = &[
+    Method {
+        name: "dct",
+        paper: "Delta-DCT, arXiv:2503.06676",
+        summary: "2-D DCT of blocks, more bits for blocks of larger norm",
+        plan: "dct block=32 table=none | minmax bits=2:0.5,0:0.5 importance=pre predecessor=false | unbiased",
+    },
+    Method {
+        name: "dct-jpeg",
+        paper: "Delta-DCT, with the table of ITU-T T.81",
+        summary: "dct, coefficients divided by the JPEG luminance table",
+        plan: "dct block=32 table=jpeg | minmax bits=2:0.5,0:0.5 importance=pre predecessor=false | unbiased",
+    },
+    Method {
+        name: "dct-post",
+        paper: "Delta-DCT, ranked after the transform",
+        summary: "dct, more bits for blocks with more energy in their low frequencies",
+        plan: "dct block=32 table=none | minmax bits=2:0.5,0:0.5 importance=post4 predecessor=false | unbiased",
+    },
+    Method {
+        name: "dwt",
+        paper: "Delta-DCT, with wavelets",
+        summary: "2-D wavelet transform of blocks",
+        plan: "dwt block=32 wavelet=haar levels=1 keep=all table=none \
+               | minmax bits=2:0.5,0:0.5 importance=pre details=1 predecessor=false | unbiased",
+    },
+    Method {
+        name: "bitdelta",
+        paper: "BitDelta, arXiv:2402.10193",
+        summary: "the sign of every weight and one scale a tensor",
+        plan: "none | sign | unbiased",
+    },
+    Method {
+        name: "lowrank",
+        paper: "truncated SVD (Eckart and Young 1936)",
+        summary: "the leading singular directions, quantised",
+        plan: "lowrank rank=16 bits=3 | minmax bits=3:1 | unbiased",
+    },
+    Method {
+        name: "sparse",
+        paper: "magnitude pruning",
+        summary: "the weights that changed most",
+        plan: "top share=0.01 | minmax bits=4:1 | unbiased",
+    },
+    Method {
+        name: "dare",
+        paper: "DARE, arXiv:2311.03099",
+        summary: "a random share of the weights, scaled up; the mask is a seed",
+        plan: "mask keep=0.1 seed=0 | minmax bits=4:1 | none",
+    },
+    Method {
+        name: "uniform",
+        paper: "uniform scalar quantisation",
+        summary: "every weight as a multiple of one step",
+        plan: "none | uniform step=0.25 | none",
+    },
+    Method { name: "zero", paper: "", summary: "no delta at all: the base itself", plan: "zero" },
+    Method { name: "raw", paper: "", summary: "the fine-tuned weights themselves, bit for bit", plan: "raw" },
+];
+
+/// A method with its options; text form `dct block=16 bits=4:0.5,0:0.5`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    text: String,
+    pub(crate) action: Action,
+}
+
+/// What to do with the delta of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    Raw,
+    Zero,
+    Code(Plan),
+}
+
+impl FromStr for Recipe {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut words = text.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        let method = METHODS.iter().find(|method| method.name == name).ok_or_else(|| {
+            let known: Vec<_> = METHODS.iter().map(|method| method.name).collect();
+            Error::invalid(format!("no method is called {name:?}; there are {}", known.join(", ")))
+        })?;
+        let mut plan = method.plan.to_owned();
+        for word in words {
+            let (key, value) = word
+                .split_once('=')
+                .ok_or_else(|| Error::invalid(format!("{word:?} is not an option of the form key=value")))?;
+            plan = method.with_option(&plan, key, value)?;
+        }
+        let action = match plan.as_str() {
+            "raw" => Action::Raw,
+            "zero" => Action::Zero,
+            _ => Action::Code(plan.parse()?),
+        };
+        Ok(Self { text: text.split_whitespace().collect::<Vec<_>>().join(" "), action })
+    }
+}
+
+impl Method {
+    /// The names of its options.
+    pub fn options(&self) -> Vec<&'static str> {
+        let mut keys: Vec<_> = self.plan.split_whitespace().filter_map(|word| Some(word.split_once('=')?.0)).collect();
+        keys.dedup();
+        if self.plan.contains('|') {
+            keys.push("rescale");
+        }
+        keys
+    }
+
+    /// `plan` with option `key` set to `value`, wherever the plan has it.
+    fn with_option(&self, plan: &str, key: &str, value: &str) -> Result<String> {
+        if !self.options().contains(&key) {
+            let known = self.options().join(", ");
+            return Err(Error::invalid(format!("method {} has no option {key:?}; it has: {known}", self.name)));
+        }
+        if key == "rescale" {
+            let stages = plan.rsplit_once('|').map_or(plan, |(stages, _)| stages);
+            return Ok(format!("{stages}| {value}"));
+        }
+        let replace = |word: &str| match word.split_once('=') {
+            Some((k, _)) if k == key => format!("{key}={value}"),
+            _ => word.to_owned(),
+        };
+        Ok(plan.split_whitespace().map(replace).collect::<Vec<_>>().join(" "))
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

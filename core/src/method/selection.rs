@@ -1,0 +1,123 @@
+//! Which tensors are coded how.
+
+use glob::Pattern;
+
+use super::{Action, Recipe};
+use crate::error::{Error, Result};
+use crate::tensor::{Dtype, is_coded};
+
+/// Components of a tensor's name that make it part of a classification head.
+const HEADS: &[&str] = &["classifier", "classification_head", "score", "qa_outputs", "head", "heads", "logits"];
+
+/// Parts of names that the predecessor left alone.
+const PREDECESSOR_SKIPS: &[&str] = &["classifier", "pooler", "head"];
+
+/// How tensors of one-dimensional shape are coded: finely, because they are few and matter.
+const VECTORS: &str = "uniform step=0.25";
+
+/// Chooses a recipe for every tensor by its name, dtype and shape.
+///
+/// Without rules: tensors that are not floating-point numbers and classification heads are carried exactly, tensors
+/// of two and more dimensions are coded by the default recipe, and the others by a fine uniform quantiser.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    default: Recipe,
+    vectors: Recipe,
+    raw: Recipe,
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+    rules: Vec<(Pattern, Recipe)>,
+    predecessor: bool,
+}
+
+impl Selection {
+    /// The standard selection.
+    pub fn new(default: Recipe) -> Result<Self> {
+        Ok(Self {
+            default,
+            vectors: VECTORS.parse()?,
+            raw: "raw".parse()?,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            rules: Vec::new(),
+            predecessor: false,
+        })
+    }
+
+    /// The selection of the Python predecessor: matrices of more than block x block weights whose name does not
+    /// contain `classifier`, `pooler` or `head`; everything else exactly.
+    ///
+    /// Coded tensors come back in the dtype of the base, as they did there.
+    pub fn predecessor(default: Recipe) -> Result<Self> {
+        Ok(Self { predecessor: true, ..Self::new(default)? })
+    }
+
+    /// Adds a pattern: once there is one, only tensors that match one of them are coded, the others are exact.
+    pub fn include(mut self, glob: &str) -> Result<Self> {
+        self.include.push(pattern(glob)?);
+        Ok(self)
+    }
+
+    /// Adds a pattern of tensors that are carried exactly.
+    pub fn exclude(mut self, glob: &str) -> Result<Self> {
+        self.exclude.push(pattern(glob)?);
+        Ok(self)
+    }
+
+    /// Adds a recipe for the tensors that match; of several rules that match, the last one counts, before all else.
+    pub fn rule(mut self, glob: &str, recipe: Recipe) -> Result<Self> {
+        self.rules.push((pattern(glob)?, recipe));
+        Ok(self)
+    }
+
+    /// The recipe for tensors that nothing else claims.
+    pub fn default_recipe(&self) -> &Recipe {
+        &self.default
+    }
+
+    /// Whether coded tensors come back in the dtype of the base.
+    pub(crate) fn keeps_base_dtype(&self) -> bool {
+        self.predecessor
+    }
+
+    /// The recipe for a tensor.
+    pub fn recipe(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
+        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        if !is_coded(dtype) {
+            return &self.raw;
+        }
+        if let Some((_, recipe)) = self.rules.iter().rev().find(|(pattern, _)| pattern.matches(name)) {
+            return self.fitting(recipe, shape);
+        }
+        if matches(&self.exclude) || (!self.include.is_empty() && !matches(&self.include)) {
+            return &self.raw;
+        }
+        if self.predecessor {
+            let skipped = PREDECESSOR_SKIPS.iter().any(|part| name.contains(part));
+            let coded = shape.len() == 2 && !skipped && self.exceeds_block(shape);
+            return if coded { &self.default } else { &self.raw };
+        }
+        if self.include.is_empty() && name.split('.').any(|part| HEADS.contains(&part)) {
+            return &self.raw;
+        }
+        self.fitting(&self.default, shape)
+    }
+
+    /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one.
+    fn fitting<'a>(&'a self, recipe: &'a Recipe, shape: &[usize]) -> &'a Recipe {
+        let Action::Code(plan) = &recipe.action else { return recipe };
+        let is_matrix = shape.len() >= 2 && shape.iter().skip(1).product::<usize>() > 1 && shape.first() > Some(&1);
+        let too_small = plan.transform.block().is_some_and(|block| shape.iter().product::<usize>() <= block * block);
+        let plain = matches!(plan.quantizer, crate::quantize::Quantizer::Uniform(_));
+        if plain || (is_matrix && !too_small) { recipe } else { &self.vectors }
+    }
+
+    fn exceeds_block(&self, shape: &[usize]) -> bool {
+        let Action::Code(plan) = &self.default.action else { return true };
+        plan.transform.block().is_none_or(|block| shape.iter().product::<usize>() > block * block)
+    }
+}
+
+fn pattern(glob: &str) -> Result<Pattern> {
+    Pattern::new(glob).map_err(|e| Error::invalid(format!("pattern {glob:?}: {e}")))
+}

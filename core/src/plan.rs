@@ -1,0 +1,144 @@
+//! How one tensor is coded, as one value with a text form: `dct block=32 | minmax bits=2:0.5,0:0.5 | unbiased`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::quantize::Quantizer;
+use crate::transform::Transform;
+
+/// The stages that code the delta of one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Delta to coefficients.
+    pub transform: Transform,
+    /// Coefficients to levels.
+    pub quantizer: Quantizer,
+    /// The factor on the reconstruction.
+    pub rescale: Rescale,
+}
+
+impl Plan {
+    /// Whether the energies of the blocks, or of the whole delta, have to be known before it is coded.
+    pub(crate) fn needs_survey(&self) -> bool {
+        let classes = self.quantizer.classes();
+        let uniform = matches!(self.quantizer, Quantizer::Uniform(_));
+        let fitted = matches!(self.transform, Transform::LowRank { .. } | Transform::Top { .. });
+        uniform || fitted || classes.len() > 1 || classes.iter().any(|&(bits, _)| bits == 0)
+    }
+}
+
+/// What the factor `f` of a tensor makes true of its reconstruction `f d'` of the delta `d`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rescale {
+    /// `f = 1`.
+    None,
+    /// The same mean magnitude: `f = mean|d| / mean|d'|` (Delta-DCT).
+    MeanAbs,
+    /// The same projection on the delta: `f = |d|^2 / <d, d'>`. A model's behaviour follows the delta in few
+    /// directions, where shrinking costs far more than noise does.
+    #[default]
+    Unbiased,
+}
+
+/// Sums over a delta `d` and its reconstruction `r`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moments {
+    pub(crate) dd: f64,
+    pub(crate) dr: f64,
+    pub(crate) abs_d: f64,
+    pub(crate) abs_r: f64,
+}
+
+impl Moments {
+    /// The sums over one chunk.
+    pub(crate) fn of(delta: &[f32], restored: &[f32]) -> Self {
+        const LANES: usize = 8;
+        #[inline(always)]
+        fn sum(delta: &[f32], restored: &[f32]) -> Moments {
+            let mut lanes = [[0.0f64; LANES]; 4];
+            let (d_chunks, d_rest) = delta.as_chunks::<LANES>();
+            let (r_chunks, r_rest) = restored.as_chunks::<LANES>();
+            let mut add = |lane: usize, d: f32, r: f32| {
+                let (d, r) = (f64::from(d), f64::from(r));
+                lanes[0][lane] += d * d;
+                lanes[1][lane] += d * r;
+                lanes[2][lane] += d.abs();
+                lanes[3][lane] += r.abs();
+            };
+            for (d, r) in d_chunks.iter().zip(r_chunks) {
+                for lane in 0..LANES {
+                    add(lane, d[lane], r[lane]);
+                }
+            }
+            for (lane, (&d, &r)) in d_rest.iter().zip(r_rest).enumerate() {
+                add(lane, d, r);
+            }
+            let [dd, dr, abs_d, abs_r] = lanes.map(|lane| lane.iter().sum());
+            Moments { dd, dr, abs_d, abs_r }
+        }
+        pulp::Arch::new().dispatch(|| sum(delta, restored))
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            dd: self.dd + other.dd,
+            dr: self.dr + other.dr,
+            abs_d: self.abs_d + other.abs_d,
+            abs_r: self.abs_r + other.abs_r,
+        }
+    }
+}
+
+impl Rescale {
+    /// The factor; 1 where none can be found.
+    pub(crate) fn factor(self, moments: &Moments) -> f32 {
+        let factor = match self {
+            Self::None => 1.0,
+            Self::MeanAbs => moments.abs_d / moments.abs_r,
+            Self::Unbiased => moments.dd / moments.dr,
+        };
+        if factor.is_finite() && factor > 0.0 { factor as f32 } else { 1.0 }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} | {} | {}", self.transform, self.quantizer, self.rescale)
+    }
+}
+
+impl FromStr for Plan {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let stages: Vec<&str> = text.split('|').collect();
+        let [transform, quantizer, rescale] = stages[..] else {
+            return Err(Error::invalid("a plan is TRANSFORM | QUANTIZER | RESCALE"));
+        };
+        Ok(Self { transform: transform.parse()?, quantizer: quantizer.parse()?, rescale: rescale.trim().parse()? })
+    }
+}
+
+impl fmt::Display for Rescale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::MeanAbs => "mean-abs",
+            Self::Unbiased => "unbiased",
+        })
+    }
+}
+
+impl FromStr for Rescale {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "none" => Ok(Self::None),
+            "mean-abs" => Ok(Self::MeanAbs),
+            "unbiased" => Ok(Self::Unbiased),
+            _ => Err(Error::invalid("rescale is none, mean-abs or unbiased")),
+        }
+    }
+}

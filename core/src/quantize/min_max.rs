@@ -1,0 +1,192 @@
+//! Uniform levels between the smallest and the largest coefficient of a band (Delta-DCT, arXiv:2503.06676).
+//!
+//! With `n = 2^bits - 1`, in `f32` and in this order of operations:
+//!
+//! ```text
+//! level = round_half_even((x - lo) / (hi - lo) * n)          (0 when lo = hi)
+//! value = level / n * (hi - lo) + lo
+//! ```
+//!
+//! `lo` and `hi` are the extremes of the band rounded outward to bfloat16. With one bit the extremes would be the
+//! only values, far outside of most coefficients: there `lo` and `hi` are the means of the coefficients below zero
+//! and of the others, and `level = (x >= 0)`.
+
+use std::fmt;
+
+use super::strategy::Strategy;
+use crate::error::{Error, Result};
+use crate::text::Fields;
+use crate::wire::{Reader, Writer};
+
+/// Parameters of the min-max quantiser; text form `minmax bits=2:0.5,0:0.5 importance=pre details=1`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MinMax {
+    /// Bits for each share of the blocks. A block of 0 bits keeps its mean alone.
+    pub bits: Strategy,
+    /// What ranks the blocks.
+    pub importance: Importance,
+    /// Bits of the detail bands of a wavelet, 1..=8.
+    pub details: u8,
+    /// Follow the Python predecessor to the letter (FORMAT.md, "Predecessor mode").
+    pub predecessor: bool,
+}
+
+/// What ranks the blocks of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Importance {
+    /// Frobenius norm of the block, before the transform; text form `pre`.
+    Pre,
+    /// Norm of the `corner` x `corner` coefficients of lowest frequency; text form `post4`.
+    Post(u8),
+}
+
+impl MinMax {
+    pub(crate) fn from_fields(fields: &mut Fields<'_>) -> Result<Self> {
+        let min_max = Self {
+            bits: fields.take("bits", Strategy::flat(2))?,
+            importance: fields.take("importance", Importance::Pre)?,
+            details: fields.take("details", 1)?,
+            predecessor: fields.take("predecessor", false)?,
+        };
+        min_max.check()
+    }
+
+    fn check(self) -> Result<Self> {
+        let too_wide = |&(bits, _): &(u8, f64)| bits > 7;
+        if !(1..=8).contains(&self.details) {
+            return Err(Error::invalid(format!("details={}: detail bands take 1 to 8 bits", self.details)));
+        }
+        if self.predecessor && self.bits.classes().iter().any(too_wide) {
+            return Err(Error::invalid("the predecessor kept levels in signed bytes: at most 7 bits in its mode"));
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer) {
+        self.bits.write(out);
+        out.u8(match self.importance {
+            Importance::Pre => 0,
+            Importance::Post(corner) => corner,
+        });
+        out.u8(self.details);
+        out.u8(u8::from(self.predecessor));
+    }
+
+    pub(crate) fn read(input: &mut Reader<'_>) -> Result<Self> {
+        let bits = Strategy::read(input)?;
+        let importance = match input.u8("importance")? {
+            0 => Importance::Pre,
+            corner => Importance::Post(corner),
+        };
+        let details = input.u8("detail bits")?;
+        let predecessor = input.u8("predecessor flag")? != 0;
+        let min_max = Self { bits, importance, details, predecessor };
+        min_max.check().map_err(|e| Error::corrupt(e.to_string()))
+    }
+}
+
+impl fmt::Display for MinMax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "minmax bits={} importance={} details={}", self.bits, self.importance, self.details)?;
+        if self.predecessor { f.write_str(" predecessor=true") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Importance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pre => f.write_str("pre"),
+            Self::Post(corner) => write!(f, "post{corner}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Importance {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let corner = match text {
+            "pre" => return Ok(Self::Pre),
+            "post" => Ok(4),
+            _ => text.strip_prefix("post").unwrap_or_default().parse(),
+        };
+        match corner {
+            Ok(corner @ 1..=128) => Ok(Self::Post(corner)),
+            _ => Err(Error::invalid("importance is pre, or post and the size of the corner, as in post4")),
+        }
+    }
+}
+
+/// The levels of one band, appended to `levels`; gives (lo, hi). `exact` keeps the extremes in full precision, even
+/// with one bit.
+#[inline(always)]
+pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut Vec<u8>) -> (f32, f32) {
+    if bits == 1 && !exact {
+        levels.extend(coeffs.iter().map(|&x| u8::from(x >= 0.0)));
+        return halves(coeffs);
+    }
+    let (lo, hi) = extremes(coeffs);
+    let (lo, hi) = if exact { (lo, hi) } else { (outward(lo, f32::NEG_INFINITY), outward(hi, f32::INFINITY)) };
+    let n = ((1u32 << bits) - 1) as f32;
+    let width = hi - lo;
+    if width == 0.0 {
+        levels.resize(levels.len() + coeffs.len(), 0);
+    } else {
+        levels.extend(coeffs.iter().map(|&x| ((x - lo) / width * n).round_ties_even() as u8));
+    }
+    (lo, hi)
+}
+
+/// The values of `levels` (one per element of `coeffs`).
+#[inline(always)]
+pub(crate) fn dequantize_band(levels: &[u8], bits: u8, (lo, hi): (f32, f32), coeffs: &mut [f32]) {
+    let n = ((1u32 << bits) - 1) as f32;
+    let width = hi - lo;
+    for (value, &level) in coeffs.iter_mut().zip(levels) {
+        *value = f32::from(level) / n * width + lo;
+    }
+}
+
+/// Smallest and largest value; (0, 0) of nothing.
+#[inline(always)]
+fn extremes(values: &[f32]) -> (f32, f32) {
+    const LANES: usize = 16;
+    let Some(&first) = values.first() else { return (0.0, 0.0) };
+    let (mut lo, mut hi) = ([first; LANES], [first; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lo[i] = if chunk[i] < lo[i] { chunk[i] } else { lo[i] };
+            hi[i] = if chunk[i] > hi[i] { chunk[i] } else { hi[i] };
+        }
+    }
+    let lo = lo.iter().chain(rest).fold(first, |a, &b| a.min(b));
+    let hi = hi.iter().chain(rest).fold(first, |a, &b| a.max(b));
+    (lo, hi)
+}
+
+/// Means of the values below zero and of the others, rounded to bfloat16 (0 where there are none).
+#[inline(always)]
+fn halves(values: &[f32]) -> (f32, f32) {
+    let (mut below, mut above, mut positive) = (0.0f64, 0.0f64, 0usize);
+    for &x in values {
+        let is_above = x >= 0.0;
+        positive += usize::from(is_above);
+        above += if is_above { f64::from(x) } else { 0.0 };
+        below += if is_above { 0.0 } else { f64::from(x) };
+    }
+    let mean = |sum: f64, n: usize| half::bf16::from_f64(if n == 0 { 0.0 } else { sum / n as f64 }).to_f32();
+    (mean(below, values.len() - positive), mean(above, positive))
+}
+
+/// The bfloat16 next to `x` on the side of `limit` (an infinity); `x` itself if it is one. Stays finite.
+#[inline(always)]
+fn outward(x: f32, limit: f32) -> f32 {
+    let cut = f32::from_bits(x.to_bits() & 0xffff_0000);
+    let away = (x < 0.0) == (limit < 0.0);
+    if cut == x || !away {
+        return cut;
+    }
+    let next = f32::from_bits(cut.to_bits().wrapping_add(0x1_0000));
+    if next.is_finite() { next } else { cut }
+}

@@ -1,0 +1,269 @@
+//! One tensor to its record: chooses between the base itself, a coded delta and the plain values.
+
+use rayon::prelude::*;
+
+use crate::archive::TensorSummary;
+use crate::checkpoint::Checkpoint;
+use crate::codec::{Pair, encode_tensor as encode_delta};
+use crate::container::{Body, Link as BaseLink, Record, digest};
+use crate::delta;
+use crate::error::{Error, Result};
+use crate::method::{Action, Recipe, Selection};
+use crate::pair::{Link, Relation};
+use crate::plan::{Moments, Plan};
+use crate::planes;
+use crate::reconstruct::{linked, matrix, plane_count, reconstruct};
+use crate::tensor::{Dtype, TensorView, is_coded};
+
+/// A tensor's record, and what is told about it.
+pub(crate) struct Encoded {
+    pub(crate) record: Vec<u8>,
+    pub(crate) summary: TensorSummary,
+    pub(crate) relative_error: Option<f64>,
+}
+
+/// Encodes the tensor of `link`; `tie` names another tensor that it repeats.
+pub(crate) fn encode(
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    link: &Link,
+    tie: Option<&str>,
+    selection: &Selection,
+) -> Result<Encoded> {
+    let missing = |name: &str| Error::corrupt(format!("{name} is gone"));
+    let tuned = finetuned.get(&link.name).ok_or_else(|| missing(&link.name))?;
+    if let Some(target) = tie {
+        return Ok(finish(&link.name, tuned, tuned.dtype, Body::Alias { name: target.to_owned() }, digest(tuned.bytes)));
+    }
+    let (base_name, rows) = match &link.relation {
+        Relation::Same { base } => (base, tuned.shape.first().copied().unwrap_or(1)),
+        Relation::Resized { base, base_rows, rows } => (base, *base_rows.min(rows)),
+        Relation::Reshaped { .. } | Relation::New => return Ok(raw(&link.name, tuned)),
+    };
+    let base = base.get(base_name).ok_or_else(|| missing(base_name))?;
+    let recipe = selection.recipe(&link.name, tuned.dtype, tuned.shape);
+    let dtype = if selection.keeps_base_dtype() && is_coded(base.dtype) { base.dtype } else { tuned.dtype };
+    Shared::new(&link.name, base_name, base, tuned, rows).encode(recipe, dtype)
+}
+
+/// One record for `finetuned` against `base` of the same shape, from memory to memory.
+///
+/// Errors: Mismatch if the shapes differ, InvalidArgument if the recipe does not fit.
+pub fn encode_tensor(
+    name: &str,
+    base: TensorView<'_>,
+    finetuned: TensorView<'_>,
+    recipe: &Recipe,
+) -> Result<Vec<u8>> {
+    if base.shape != finetuned.shape {
+        return Err(Error::mismatch(format!("{:?} against {:?}", finetuned.shape, base.shape)).in_tensor(name));
+    }
+    let rows = base.shape.first().copied().unwrap_or(1);
+    Ok(Shared::new(name, name, base, finetuned, rows).encode(recipe, finetuned.dtype)?.record)
+}
+
+/// The bytes of the tensor in `record`, into `out` of just their length. `base` is needed unless the record is raw.
+///
+/// Errors: Mismatch (wrong base, wrong length of `out`), Corrupt, Truncated, Unsupported.
+pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, out: &mut [u8]) -> Result<()> {
+    let record = Record::read(name, record).map_err(|e| e.in_tensor(name))?;
+    let base = match (record.body.link(), base) {
+        (Some(link), Some(base)) => linked(link, base)?,
+        (Some(link), None) => return Err(Error::mismatch(format!("the base tensor {} is needed", link.name))),
+        (None, _) => &[],
+    };
+    let mut rest = out;
+    reconstruct(&record, base, true, &mut |bytes: &[u8]| {
+        let taken = std::mem::take(&mut rest);
+        let Some((to, left)) = taken.split_at_mut_checked(bytes.len()) else {
+            return Err(Error::mismatch("the output is too short for the tensor"));
+        };
+        to.copy_from_slice(bytes);
+        rest = left;
+        Ok(())
+    })?;
+    match rest.is_empty() {
+        true => Ok(()),
+        false => Err(Error::mismatch(format!("the output is {} bytes too long", rest.len()))),
+    }
+}
+
+/// Sums of squares of a sample of (finetuned - base) and of the base, for matrices; `None` for what tells nothing.
+pub(crate) fn sample_distance(base: TensorView<'_>, finetuned: TensorView<'_>) -> Option<(f64, f64)> {
+    const SAMPLE: usize = 1 << 12;
+    let numbers = is_coded(base.dtype) && is_coded(finetuned.dtype);
+    if !numbers || base.shape.len() < 2 || base.is_empty() {
+        return None;
+    }
+    let step = base.len().div_ceil(SAMPLE);
+    let pick = |view: TensorView<'_>| -> Vec<u8> {
+        view.bytes.chunks_exact(view.dtype.bitsize() / 8).step_by(step).flatten().copied().collect()
+    };
+    let (base_bytes, tuned_bytes) = (pick(base), pick(finetuned));
+    let mut difference = vec![0.0; base.len().div_ceil(step)];
+    let mut size = difference.clone();
+    let zeros = vec![0; base_bytes.len()];
+    delta::diff((base.dtype, &base_bytes), (finetuned.dtype, &tuned_bytes), &mut difference).ok()?;
+    delta::diff((base.dtype, &zeros), (base.dtype, &base_bytes), &mut size).ok()?;
+    let energy = |values: &[f32]| Moments::of(values, values).dd;
+    Some((energy(&difference), energy(&size))).filter(|(d, s)| d.is_finite() && s.is_finite())
+}
+
+/// A tensor carried exactly.
+fn raw(name: &str, tuned: TensorView<'_>) -> Encoded {
+    let planes = planes::encode(tuned.bytes, plane_count(tuned.dtype));
+    finish(name, tuned, tuned.dtype, Body::Raw { planes: &planes }, digest(tuned.bytes))
+}
+
+fn finish(name: &str, tuned: TensorView<'_>, dtype: Dtype, body: Body<'_>, result: u64) -> Encoded {
+    let record = Record { dtype, shape: tuned.shape.to_vec(), result, body };
+    let bytes = record.write(name);
+    Encoded { summary: TensorSummary::new(name, &record, bytes.len()), record: bytes, relative_error: None }
+}
+
+/// A fine-tuned tensor and the base tensor that shares its leading rows.
+struct Shared<'a> {
+    name: &'a str,
+    tuned: TensorView<'a>,
+    rows: usize,
+    base: (Dtype, &'a [u8]),
+    base_name: &'a str,
+    /// The tuned tensor's bytes of those rows, and of the rows after them.
+    head: &'a [u8],
+    tail: &'a [u8],
+}
+
+impl<'a> Shared<'a> {
+    fn new(name: &'a str, base_name: &'a str, base: TensorView<'a>, tuned: TensorView<'a>, rows: usize) -> Self {
+        let part = |view: TensorView<'a>| {
+            let row = view.bytes.len() / view.shape.first().copied().unwrap_or(1).max(1);
+            view.bytes.split_at((row * rows).min(view.bytes.len()))
+        };
+        let (head, tail) = part(tuned);
+        Self { name, tuned, rows, base: (base.dtype, part(base).0), base_name, head, tail }
+    }
+
+    /// The smallest record that the recipe allows.
+    fn encode(&self, recipe: &Recipe, dtype: Dtype) -> Result<Encoded> {
+        if self.is_base() {
+            return self.from_base(false);
+        }
+        let comparable = is_coded(self.base.0) && is_coded(self.tuned.dtype);
+        match &recipe.action {
+            Action::Code(plan) if comparable => match self.code(plan, dtype)? {
+                Some(coded) if coded.record.len() < self.tuned.bytes.len() => Ok(coded),
+                _ => Ok(raw(self.name, self.tuned)),
+            },
+            Action::Zero if comparable => self.from_base(true),
+            _ => Ok(raw(self.name, self.tuned)),
+        }
+    }
+
+    /// Whether the shared rows are those of the base, in the tuned tensor's dtype.
+    fn is_base(&self) -> bool {
+        if self.base.0 == self.tuned.dtype {
+            return self.base.1 == self.head;
+        }
+        let mut cast = vec![0; self.head.len()];
+        let comparable = is_coded(self.base.0) && is_coded(self.tuned.dtype);
+        comparable && delta::cast(self.base, self.tuned.dtype, &mut cast).is_ok() && cast == self.head
+    }
+
+    fn link(&self) -> BaseLink {
+        BaseLink {
+            name: self.base_name.to_owned(),
+            dtype: self.base.0,
+            rows: self.rows,
+            digest: digest(self.base.1),
+        }
+    }
+
+    /// The base itself: the truth, or a choice (`lossy`).
+    fn from_base(&self, lossy: bool) -> Result<Encoded> {
+        let tail = planes::encode(self.tail, plane_count(self.tuned.dtype));
+        let body = Body::Base { link: self.link(), tail: &tail };
+        let result = if lossy { 0 } else { digest(self.tuned.bytes) };
+        self.seal(Record { dtype: self.tuned.dtype, shape: self.tuned.shape.to_vec(), result, body }, lossy)
+    }
+
+    /// The coded delta; `None` where some difference is not finite.
+    fn code(&self, plan: &Plan, dtype: Dtype) -> Result<Option<Encoded>> {
+        let (rows, cols) = matrix(self.tuned.shape, self.rows);
+        let pair = Pair { base: self.base, finetuned: (self.tuned.dtype, self.head), rows, cols };
+        let Some(payload) = encode_delta(&pair, plan)? else { return Ok(None) };
+        let dtype = if self.tail.is_empty() { dtype } else { self.tuned.dtype };
+        let tail = planes::encode(self.tail, plane_count(dtype));
+        let body = Body::Delta { link: self.link(), payload: &payload, tail: &tail };
+        let record = Record { dtype, shape: self.tuned.shape.to_vec(), result: 0, body };
+        self.seal(record, true).map(Some)
+    }
+
+    /// Finishes a record: decodes it as a reader would, for the digest of the result and its error.
+    fn seal(&self, mut record: Record<'_>, lossy: bool) -> Result<Encoded> {
+        let mut relative_error = None;
+        if lossy {
+            let mut check = Check::new(self);
+            let mut hasher = <twox_hash::XxHash3_64 as Default>::default();
+            reconstruct(&record, self.base.1, false, &mut |bytes: &[u8]| {
+                std::hash::Hasher::write(&mut hasher, bytes);
+                check.add(record.dtype, bytes)
+            })?;
+            record.result = std::hash::Hasher::finish(&hasher);
+            relative_error = Some(check.relative_error());
+        }
+        let bytes = record.write(self.name);
+        Ok(Encoded { summary: TensorSummary::new(self.name, &record, bytes.len()), record: bytes, relative_error })
+    }
+}
+
+/// Compares a reconstruction with the fine-tuned values, piece by piece.
+struct Check<'a> {
+    tuned: (Dtype, &'a [u8]),
+    base: (Dtype, &'a [u8]),
+    error: f64,
+    energy: f64,
+}
+
+impl<'a> Check<'a> {
+    fn new(shared: &Shared<'a>) -> Self {
+        Self { tuned: (shared.tuned.dtype, shared.head), base: shared.base, error: 0.0, energy: 0.0 }
+    }
+
+    /// Takes the next bytes of the result; those beyond the shared rows are exact.
+    fn add(&mut self, dtype: Dtype, bytes: &[u8]) -> Result<()> {
+        const PIECE: usize = 1 << 14;
+        let size = |dtype: Dtype| dtype.bitsize() / 8;
+        let n = (bytes.len() / size(dtype)).min(self.tuned.1.len() / size(self.tuned.0));
+        let mut next = |(dtype, rest): &mut (Dtype, &'a [u8])| {
+            let (now, later) = rest.split_at((n * size(*dtype)).min(rest.len()));
+            *rest = later;
+            (*dtype, now)
+        };
+        let (tuned, base) = (next(&mut self.tuned), next(&mut self.base));
+        let part = |(dtype, bytes): (Dtype, &'a [u8]), at: usize, len: usize| {
+            (dtype, bytes.get(at * size(dtype)..(at + len) * size(dtype)).unwrap_or_default())
+        };
+        let sums: Vec<(f64, f64)> = (0..n.div_ceil(PIECE))
+            .into_par_iter()
+            .map(|i| {
+                let (at, len) = (i * PIECE, PIECE.min(n - i * PIECE));
+                let result = bytes.get(at * size(dtype)..(at + len) * size(dtype)).unwrap_or_default();
+                let mut difference = vec![0.0; len];
+                let mut delta = vec![0.0; len];
+                delta::diff((dtype, result), part(tuned, at, len), &mut difference)?;
+                delta::diff(part(base, at, len), part(tuned, at, len), &mut delta)?;
+                let sums = Moments::of(&difference, &delta);
+                Ok((sums.dd, Moments::of(&delta, &delta).dd))
+            })
+            .collect::<Result<_>>()?;
+        for (error, energy) in sums {
+            self.error += error;
+            self.energy += energy;
+        }
+        Ok(())
+    }
+
+    fn relative_error(&self) -> f64 {
+        if self.energy == 0.0 { 0.0 } else { self.error / self.energy }
+    }
+}

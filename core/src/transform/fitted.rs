@@ -1,0 +1,364 @@
+//! A transform with everything that it takes to run it, both ways, and its wire form.
+
+use super::dct::{Dct, jpeg_band_table, jpeg_table};
+use super::dwt::Dwt;
+use super::low_rank::{self, LowRank, Params, Projector};
+use super::mask::Mask;
+use super::top::{Threshold, Top, gather, scatter};
+use super::wavelet::Wavelet;
+use super::{Blocks, Chunk, Grid, Keep, Table, Transform};
+use crate::entropy::{Model, histogram};
+use crate::error::{Error, Result};
+use crate::wire::{Reader, Writer};
+
+/// Coefficients of some blocks of a chunk, one block after the other, each band after band.
+#[derive(Debug, Default)]
+pub(crate) struct Coefficients {
+    pub(crate) values: Vec<f32>,
+    /// Where the values go, for a transform that selects weights: ascending positions in the chunk.
+    pub(crate) positions: Vec<u32>,
+}
+
+/// A run of coefficients of one block that is quantised together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Band {
+    pub(crate) len: usize,
+    /// A detail band of a wavelet, as opposed to the approximation or the only band.
+    pub(crate) detail: bool,
+}
+
+/// A transform with everything that it takes to run it, both ways.
+#[derive(Debug)]
+pub(crate) enum Fitted {
+    None,
+    Dct(Dct, Scale),
+    Dwt(Dwt, Scale),
+    /// The projector is the encoder's half.
+    LowRank(LowRank, Option<Projector>),
+    Mask(Mask),
+    /// The threshold is the encoder's half.
+    Top(Top, Option<Threshold>),
+}
+
+/// A table that divides the coefficients of each block, in the order in which they are stored; empty for none.
+#[derive(Debug)]
+pub(crate) struct Scale(Table, Vec<f32>);
+
+/// Gives the weights of a chunk of the delta, row-major.
+pub(crate) type Source<'a> = dyn Fn(&Chunk, &mut Vec<f32>) + Sync + 'a;
+
+impl Transform {
+    /// Learns from the delta what the transform needs (directions, angles, a threshold).
+    pub(crate) fn fit(&self, grid: &Grid, source: &Source<'_>) -> Result<Fitted> {
+        let chunk = |i: usize, out: &mut Vec<f32>| source(&grid.chunk(i), out);
+        Ok(match self.clone() {
+            Self::None => Fitted::None,
+            Self::Dct { block, table } => Fitted::dct(block, table)?,
+            Self::Dwt { block, wavelet, levels, keep, table } => {
+                let wavelet = wavelet.fit(block, || sample(grid, block, source))?;
+                Fitted::dwt(Dwt::new(block, wavelet, levels, keep)?, table)?
+            }
+            Self::LowRank { rank, bits } => {
+                let basis = low_rank::fit(grid.cols, rank, bits, grid.chunks(), &chunk)?;
+                let projector = basis.projector();
+                Fitted::LowRank(basis, Some(projector))
+            }
+            Self::Mask { keep, seed } => Fitted::Mask(Mask { keep, seed }),
+            Self::Top { share } => {
+                let top = Top { share };
+                Fitted::Top(top, Some(top.fit(grid.chunks(), &chunk)))
+            }
+        })
+    }
+}
+
+/// Blocks from all over the matrix, at most some thousand.
+fn sample(grid: &Grid, side: usize, source: &Source<'_>) -> Vec<f32> {
+    const CHUNKS: usize = 16;
+    let step = grid.chunks().div_ceil(CHUNKS).max(1);
+    let mut delta = Vec::new();
+    let mut blocks = Vec::new();
+    for i in (0..grid.chunks()).step_by(step) {
+        let chunk = grid.chunk(i);
+        source(&chunk, &mut delta);
+        let which: Vec<usize> = (0..chunk.blocks.len()).collect();
+        blocks.extend(Blocks::new(&chunk, side).gather(&delta, &which));
+    }
+    blocks
+}
+
+impl Fitted {
+    fn dct(block: usize, table: Table) -> Result<Self> {
+        let dct = Dct::new(block)?;
+        let scale = match table {
+            Table::None => Vec::new(),
+            // Coefficients are stored column by column.
+            Table::Jpeg => {
+                let table = jpeg_table(block);
+                (0..block * block).map(|i| table[i % block * block + i / block]).collect()
+            }
+        };
+        Ok(Self::Dct(dct, Scale(table, scale)))
+    }
+
+    fn dwt(dwt: Dwt, table: Table) -> Result<Self> {
+        let scale = match table {
+            Table::None => Vec::new(),
+            Table::Jpeg if dwt.levels() > 1 || dwt.block() % 2 == 1 => {
+                return Err(Error::invalid("table=jpeg of a wavelet needs one level and blocks of even size"));
+            }
+            Table::Jpeg => jpeg_band_table(dwt.block()),
+        };
+        Ok(Self::Dwt(dwt, Scale(table, scale)))
+    }
+
+    /// What was asked for, as far as it can be told from what is stored.
+    pub(crate) fn transform(&self) -> Transform {
+        match self {
+            Self::None => Transform::None,
+            Self::Dct(dct, Scale(table, _)) => Transform::Dct { block: dct.block(), table: *table },
+            Self::Dwt(dwt, Scale(table, _)) => Transform::Dwt {
+                block: dwt.block(),
+                wavelet: dwt.wavelet().clone(),
+                levels: dwt.levels(),
+                keep: dwt.keep(),
+                table: *table,
+            },
+            Self::LowRank(basis, _) => Transform::LowRank { rank: basis.rank(), bits: basis.params().bits() },
+            Self::Mask(mask) => Transform::Mask { keep: mask.keep, seed: mask.seed },
+            Self::Top(top, _) => Transform::Top { share: top.share },
+        }
+    }
+
+    /// The bands of each block of `chunk`; `kept` is the number of weights that a selecting transform keeps there.
+    pub(crate) fn bands(&self, chunk: &Chunk, kept: usize) -> Vec<Band> {
+        let plain = |len| Band { len, detail: false };
+        match self {
+            Self::None => vec![plain(chunk.len())],
+            Self::Dct(dct, _) => vec![plain(dct.block() * dct.block())],
+            Self::Dwt(dwt, _) => dwt.bands().iter().map(|b| Band { len: b.rows * b.cols, detail: b.is_detail() }).collect(),
+            Self::LowRank(basis, _) => vec![plain(chunk.rows.len()); basis.rank()],
+            Self::Mask(_) | Self::Top(..) => vec![plain(kept)],
+        }
+    }
+
+    /// Whether blocks have detail bands.
+    pub(crate) fn has_details(&self) -> bool {
+        matches!(self, Self::Dwt(dwt, _) if dwt.bands().len() > 1)
+    }
+
+    /// Whether positions are part of the coefficients and have to be stored.
+    pub(crate) fn stores_positions(&self) -> bool {
+        matches!(self, Self::Top(..))
+    }
+
+    /// Positions that need not be stored, because they follow from the parameters.
+    pub(crate) fn implied_positions(&self, chunk: &Chunk) -> Option<Vec<u32>> {
+        let Self::Mask(mask) = self else { return None };
+        let mut positions = Vec::new();
+        mask.kept(chunk.first(), chunk.len(), &mut positions);
+        Some(positions)
+    }
+
+    /// Coefficients of blocks `which` (indices in the chunk) of `delta`, the chunk's weights.
+    pub(crate) fn forward(&self, delta: &[f32], chunk: &Chunk, which: &[usize]) -> Coefficients {
+        let mut coeffs = Coefficients::default();
+        let Coefficients { values, positions } = &mut coeffs;
+        match self {
+            Self::None => values.extend_from_slice(delta),
+            Self::Dct(dct, scale) => {
+                *values = Blocks::new(chunk, dct.block()).gather(delta, which);
+                dct.forward(values);
+                scale.divide(values);
+            }
+            Self::Dwt(dwt, scale) => {
+                let blocks = Blocks::new(chunk, dwt.block()).gather(delta, which);
+                values.resize(which.len() * dwt.coefficients(), 0.0);
+                dwt.forward(&blocks, values);
+                scale.divide(values);
+            }
+            Self::LowRank(_, projector) => {
+                if let Some(projector) = projector {
+                    projector.forward(delta, values);
+                }
+            }
+            Self::Mask(mask) => {
+                *positions = self.implied_positions(chunk).unwrap_or_default();
+                mask.forward(delta, positions, values);
+            }
+            Self::Top(_, threshold) => {
+                if let Some(threshold) = threshold {
+                    threshold.forward(delta, positions);
+                }
+                gather(delta, positions, values);
+            }
+        }
+        coeffs
+    }
+
+    /// The weights of blocks `which`, written into `delta`, which is zero before. Errors: Corrupt if the
+    /// coefficients are not those of the chunk.
+    pub(crate) fn inverse(
+        &self,
+        mut values: Vec<f32>,
+        positions: &[u32],
+        chunk: &Chunk,
+        which: &[usize],
+        delta: &mut [f32],
+    ) -> Result<()> {
+        match self {
+            Self::None => delta.copy_from_slice(&values),
+            Self::Dct(dct, scale) => {
+                scale.multiply(&mut values);
+                dct.inverse(&mut values);
+                Blocks::new(chunk, dct.block()).scatter(&values, which, delta);
+            }
+            Self::Dwt(dwt, scale) => {
+                scale.multiply(&mut values);
+                let mut blocks = vec![0.0; which.len() * dwt.block() * dwt.block()];
+                dwt.inverse(&values, &mut blocks);
+                Blocks::new(chunk, dwt.block()).scatter(&blocks, which, delta);
+            }
+            Self::LowRank(basis, _) => basis.inverse(&values, delta)?,
+            Self::Mask(mask) => mask.inverse(positions, &values, delta)?,
+            Self::Top(..) => scatter(positions, &values, 1.0, delta)?,
+        }
+        Ok(())
+    }
+
+    /// Sum of squares of the `corner` x `corner` coefficients of lowest frequency of each block of a chunk.
+    ///
+    /// Errors: InvalidArgument unless the transform is the DCT: only there do frequencies have a corner.
+    pub(crate) fn corner_energies(&self, delta: &[f32], chunk: &Chunk, corner: usize) -> Result<Vec<f64>> {
+        let Self::Dct(dct, _) = self else {
+            return Err(Error::invalid("importance=post needs the dct"));
+        };
+        let side = dct.block();
+        let which: Vec<usize> = (0..chunk.blocks.len()).collect();
+        let mut blocks = Blocks::new(chunk, side).gather(delta, &which);
+        dct.forward(&mut blocks);
+        let energy = |block: &[f32]| {
+            let columns = block.chunks_exact(side).take(corner);
+            columns.flat_map(|column| column.iter().take(corner)).map(|&x| f64::from(x) * f64::from(x)).sum()
+        };
+        Ok(blocks.chunks_exact(side * side).map(energy).collect())
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer) {
+        let mut params = Writer::default();
+        let id = match self {
+            Self::None => 0,
+            Self::Dct(dct, Scale(table, _)) => {
+                params.varint(dct.block() as u64);
+                params.u8(*table as u8);
+                1
+            }
+            Self::Dwt(dwt, Scale(table, _)) => {
+                params.varint(dwt.block() as u64);
+                params.u8(*table as u8);
+                params.u8(dwt.levels() as u8);
+                params.u8(dwt.keep() as u8);
+                dwt.wavelet().write(&mut params);
+                2
+            }
+            Self::LowRank(basis, _) => {
+                write_basis(basis, &mut params);
+                3
+            }
+            Self::Mask(mask) => {
+                params.f32(mask.keep);
+                params.u64(mask.seed);
+                4
+            }
+            Self::Top(top, _) => {
+                params.f32(top.share);
+                5
+            }
+        };
+        out.u8(id);
+        out.bytes(&params.0);
+    }
+
+    /// Inverse of [`Self::write`] for a `rows` x `cols` matrix; the decoder's half only.
+    pub(crate) fn read(input: &mut Reader<'_>, rows: usize, cols: usize) -> Result<Self> {
+        let id = input.u8("transform id")?;
+        let mut params = Reader(input.bytes("transform parameters")?);
+        let fitted = match id {
+            0 => Self::None,
+            1 => {
+                let block = read_block(&mut params)?;
+                Self::dct(block, read_table(&mut params)?)?
+            }
+            2 => {
+                let (block, table) = (read_block(&mut params)?, read_table(&mut params)?);
+                let levels = usize::from(params.u8("wavelet levels")?);
+                let keep = Keep::from_id(params.u8("kept bands")?)?;
+                let wavelet = Wavelet::read(&mut params)?;
+                let dwt = Dwt::new(block, wavelet, levels, keep).map_err(|e| Error::corrupt(e.to_string()))?;
+                Self::dwt(dwt, table)?
+            }
+            3 => Self::LowRank(read_basis(&mut params, rows, cols)?, None),
+            4 => {
+                let mask = Mask { keep: params.f32("kept share")?, seed: params.u64("seed")? };
+                if !(mask.keep > 0.0 && mask.keep <= 1.0) {
+                    return Err(Error::corrupt(format!("a mask that keeps {}", mask.keep)));
+                }
+                Self::Mask(mask)
+            }
+            5 => Self::Top(Top { share: params.f32("kept share")? }, None),
+            _ => return Err(Error::unsupported(format!("transform id {id} is not known to this version"))),
+        };
+        params.finish("transform parameters")?;
+        Ok(fitted)
+    }
+}
+
+impl Scale {
+    fn divide(&self, coeffs: &mut [f32]) {
+        self.combine(coeffs, |x, t| x / t);
+    }
+
+    fn multiply(&self, coeffs: &mut [f32]) {
+        self.combine(coeffs, |x, t| x * t);
+    }
+
+    fn combine(&self, coeffs: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+        if self.1.is_empty() {
+            return;
+        }
+        for block in coeffs.chunks_exact_mut(self.1.len()) {
+            block.iter_mut().zip(&self.1).for_each(|(x, &t)| *x = f(*x, t));
+        }
+    }
+}
+
+fn read_block(input: &mut Reader<'_>) -> Result<usize> {
+    match input.varint_to(128, "block size")? {
+        block @ 4.. => Ok(block),
+        block => Err(Error::corrupt(format!("blocks of size {block}"))),
+    }
+}
+
+fn read_table(input: &mut Reader<'_>) -> Result<Table> {
+    match input.u8("table")? {
+        0 => Ok(Table::None),
+        1 => Ok(Table::Jpeg),
+        id => Err(Error::unsupported(format!("table id {id} is not known to this version"))),
+    }
+}
+
+fn write_basis(basis: &LowRank, out: &mut Writer) {
+    basis.params().write(out);
+    let model = Model::fit(&histogram(basis.levels()), 1);
+    let mut stream = Vec::new();
+    model.encode(basis.levels(), &mut stream);
+    model.write(out);
+    out.bytes(&stream);
+}
+
+fn read_basis(input: &mut Reader<'_>, rows: usize, cols: usize) -> Result<LowRank> {
+    let params = Params::read(input, rows, cols)?;
+    let model = Model::read(input)?;
+    let stream = input.bytes("levels of the basis")?;
+    LowRank::new(params.clone(), model.decode_new(stream, params.level_count())?)
+}
