@@ -59,7 +59,7 @@ impl Failure {
             Self::Output(error) => say(&format!("error: cannot write to standard output: {error}")),
             Self::Delta(error, hint) => {
                 say(&format!("error: {error}"));
-                if let Some(hint) = hint.or_else(|| overwrite_hint(error)) {
+                if let Some(hint) = hint {
                     say(&format!("hint: {hint}"));
                 }
             }
@@ -81,12 +81,6 @@ impl Failure {
             _ => 1,
         }
     }
-}
-
-/// Advice that is the same for every command that writes something.
-fn overwrite_hint(error: &Error) -> Option<&'static str> {
-    let source = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
-    (source.kind() == io::ErrorKind::AlreadyExists).then_some("--force overwrites it")
 }
 
 /// One line on stderr. If even stderr is gone, the exit code still speaks.

@@ -119,7 +119,7 @@ impl SelectionArgs {
     fn build(&self) -> Result<Selection> {
         let recipe = self.method.text()?.parse()?;
         let mut selection =
-            if self.predecessor { Selection::predecessor(recipe) } else { Selection::new(recipe) };
+            if self.predecessor { Selection::predecessor(recipe)? } else { Selection::new(recipe)? };
         for glob in &self.include {
             selection = selection.include(glob)?;
         }

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Checkpoint, CompressOptions, ErrorKind, Summary, TensorSummary, compress};
+use delta_dct::{Checkpoint, CompressOptions, Summary, TensorSummary, compress};
 use serde::Serialize;
 
-use crate::failure::{Advise, Outcome};
+use crate::failure::Outcome;
 use crate::groups::{Group, groups};
 use crate::method_args::SelectionArgs;
 use crate::progress::Bar;
@@ -16,8 +16,8 @@ use crate::run_args::{ReportArgs, WorkArgs};
 use crate::table::Columns;
 use crate::units;
 
-/// Names that one note lists before it says how many more there are.
-const NAMES_IN_A_NOTE: usize = 4;
+/// Notes that are printed without `-v`.
+const MAX_NOTES: usize = 8;
 
 /// Compress a fine-tuned model against its base into one .ddct file
 #[derive(Args)]
@@ -47,7 +47,7 @@ pub(crate) struct CompressArgs {
     work: WorkArgs,
     #[command(flatten)]
     report: ReportArgs,
-    /// Print a row per tensor, and all names in the notes
+    /// Print a row per tensor, and all notes
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
 }
@@ -92,8 +92,7 @@ pub(crate) fn run(args: &CompressArgs) -> Outcome {
         dry_run: args.dry_run,
     };
     let bar = Bar::new(args.report.quiet);
-    let summary = compress(&base, &finetuned, &output, &options, &bar)
-        .advise(ErrorKind::Mismatch, "--force-unrelated compresses unrelated models anyway")?;
+    let summary = compress(&base, &finetuned, &output, &options, &bar)?;
     drop(bar);
     let name = output.to_string_lossy();
     let report = Report {
@@ -188,36 +187,13 @@ fn tensor_table(tensors: &[TensorSummary]) -> Columns {
 
 /// Everything odd about the pair, one sentence each.
 fn notes(summary: &Summary, verbose: bool) -> Vec<String> {
-    let limit = if verbose { usize::MAX } else { NAMES_IN_A_NOTE };
+    let skipped = |(name, bytes): &(String, u64)| format!("{name} ({}) is not carried", units::bytes(*bytes));
     let mut notes = summary.notes.clone();
-    if let Some(rename) = &summary.rename {
-        let prefix = |p: &str| if p.is_empty() { "no prefix".to_owned() } else { format!("prefix {p}") };
-        let (new, old) = (prefix(&rename.finetuned), prefix(&rename.base));
-        notes.push(format!("tensors with {new} are matched with those of the base with {old}"));
-    }
-    for (relation, what) in [
-        ("resized", "resized; the rows that both models have are coded, the others carried exactly"),
-        ("reshaped", "of another shape than in the base, carried exactly"),
-        ("new", "not in the base, carried exactly"),
-    ] {
-        let of = summary.tensors.iter().filter(|t| t.relation == relation);
-        notes.extend(list(of.map(|t| t.name.as_str()).collect(), what, limit));
-    }
-    let removed = summary.removed.iter().map(String::as_str).collect();
-    notes.extend(list(removed, "only in the base", limit));
-    for (name, bytes) in &summary.skipped_files {
-        notes.push(format!("{name} ({}) is not carried", units::bytes(*bytes)));
+    notes.extend(summary.skipped_files.iter().map(skipped));
+    if !verbose && notes.len() > MAX_NOTES {
+        let more = notes.len() - MAX_NOTES;
+        notes.truncate(MAX_NOTES);
+        notes.push(format!("and {more} more like these (-v prints them all)"));
     }
     notes
-}
-
-/// `2 tensors a, b: what`; none where there are no names.
-fn list(names: Vec<&str>, what: &str, limit: usize) -> Option<String> {
-    if names.is_empty() {
-        return None;
-    }
-    let shown = names.iter().take(limit).copied().collect::<Vec<_>>().join(", ");
-    let more = names.len().saturating_sub(limit);
-    let more = if more > 0 { format!(" and {more} more (-v lists them)") } else { String::new() };
-    Some(format!("{} {what}: {shown}{more}", units::plural(names.len(), "tensor")))
 }

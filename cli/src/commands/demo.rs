@@ -75,7 +75,7 @@ pub(crate) fn run(args: &DemoArgs) -> Outcome {
     let (base, finetuned) = (Checkpoint::open(&base)?, Checkpoint::open(&finetuned)?);
     let bar = Bar::new(args.report.quiet);
     for method in METHODS.iter().filter(|method| method.name != "raw") {
-        let selection = Selection::new(method_args::recipe(method.name)?);
+        let selection = Selection::new(method_args::recipe(method.name)?)?;
         let (row, summary) = try_method(method.name, selection, &base, &finetuned, &bar)?;
         (report.finetuned_bytes, report.weights) = (summary.finetuned_bytes, summary.weights);
         report.methods.push(row);
@@ -109,7 +109,7 @@ fn try_method(
         relative_error: Group::of("total", &summary.tensors).relative_error,
         compress_seconds: summary.seconds,
         apply_seconds: applied.seconds,
-        verified: verified.records_ok && verified.decoded,
+        verified: verified.decoded,
     };
     Ok((row, summary))
 }

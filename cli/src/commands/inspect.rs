@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Archive, Info, TensorInfoRow};
+use delta_dct::{Archive, Info, TensorSummary};
 use serde::Serialize;
 
 use crate::failure::Outcome;
@@ -38,9 +38,10 @@ struct Report<'a> {
     file: &'a str,
     #[serde(flatten)]
     info: &'a Info,
+    ratio: f64,
     weights: u64,
     bpw: Option<f64>,
-    tensors: &'a [TensorInfoRow],
+    tensors: &'a [TensorSummary],
     files: Vec<SideFile>,
 }
 
@@ -55,13 +56,15 @@ struct SideFile {
 pub(crate) fn run(args: &InspectArgs) -> Outcome {
     let archive = Archive::open(&args.file)?;
     let info = archive.info();
-    let weights = archive.tensors().iter().map(|t| t.weights).sum();
+    let tensors = archive.tensors()?;
+    let weights = tensors.iter().map(|t| t.weights).sum();
     let report = Report {
         file: &args.file.to_string_lossy(),
-        info,
+        info: &info,
+        ratio: info.finetuned_bytes as f64 / info.bytes.max(1) as f64,
         weights,
         bpw: units::bits_per_weight(info.bytes, weights),
-        tensors: archive.tensors(),
+        tensors: &tensors,
         files: archive.files().into_iter().map(|(name, bytes)| SideFile { name, bytes }).collect(),
     };
     args.report.print(&report, |out| write_report(out, &report))
@@ -97,8 +100,10 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 fn size(report: &Report, records: u64, files: u64) -> String {
     let bytes = report.info.bytes;
     format!(
-        "{} bytes: records {}, side files {}, header {}",
+        "{} bytes, {} smaller than {}: records {}, side files {}, header {}",
         units::count(bytes),
+        units::ratio(report.info.finetuned_bytes, bytes),
+        units::bytes(report.info.finetuned_bytes),
         units::count(records),
         units::count(files),
         units::count(bytes.saturating_sub(records + files)),

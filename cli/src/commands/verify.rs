@@ -43,7 +43,6 @@ Examples:
 #[derive(Serialize)]
 struct Report<'a> {
     file: &'a str,
-    ok: bool,
     #[serde(flatten)]
     verified: &'a Verified,
 }
@@ -57,7 +56,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     let verified = archive.verify(base.as_ref(), &bar).advise(ErrorKind::Mismatch, WRONG_BASE)?;
     drop(bar);
     let file = args.file.to_string_lossy();
-    let report = Report { file: &file, ok: true, verified: &verified };
+    let report = Report { file: &file, verified: &verified };
     args.report.print(&report, |out| write_report(out, &report))
 }
 
@@ -66,12 +65,7 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let tensors = units::plural(verified.tensors, "tensor");
     let seconds = units::seconds(verified.seconds);
     if verified.decoded {
-        let bytes = units::bytes(verified.bytes);
-        writeln!(
-            out,
-            "{}: OK, {tensors} decoded ({bytes}), each as compress saw it, in {seconds}",
-            report.file
-        )
+        writeln!(out, "{}: OK, {tensors} decoded, each as compress saw it, in {seconds}", report.file)
     } else {
         writeln!(out, "{}: OK, the checksums of {tensors} are right, in {seconds}", report.file)?;
         writeln!(out, "With --base the decoded weights are checked, too.")
