@@ -74,7 +74,7 @@ pub enum Relation {
 
 /// Fine-tuned names that begin with `finetuned` correspond to base names that begin with `base` instead. Each
 /// prefix is empty or ends in a dot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Rename {
     /// Prefix in the fine-tuned model.
     pub finetuned: String,

@@ -51,7 +51,7 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    /// The sums over one chunk.
+    /// The sums over two slices of the same length.
     pub(crate) fn of(delta: &[f32], restored: &[f32]) -> Self {
         const LANES: usize = 8;
         #[inline(always)]

@@ -15,7 +15,7 @@ pub(crate) fn encode(bytes: &[u8], size: usize) -> Vec<u8> {
     for piece in bytes.chunks(PIECE * size) {
         for plane in 0..size {
             let symbols: Vec<u8> = piece.iter().skip(plane).step_by(size).copied().collect();
-            let model = Model::fit(&histogram([symbols.as_slice()]), 1);
+            let model = Model::fit(&histogram(&symbols), 1);
             let mut stream = Vec::new();
             model.encode(&symbols, &mut stream);
             model.write(&mut out);

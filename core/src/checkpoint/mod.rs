@@ -23,8 +23,11 @@ use delta_dct_mmap::Map;
 use serde::Deserialize;
 
 pub use folder::SideFile;
+pub(crate) use folder::is_side_name;
 pub use layout::{Layout, Shard};
+pub(crate) use safetensors::entries;
 pub use writer::CheckpointWriter;
+pub(crate) use writer::header;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::{Dtype, TensorView};

@@ -1,12 +1,27 @@
 //! A safetensors file: its header, checked, and where its tensors lie.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use safetensors::{SafeTensorError, SafeTensors};
 
 use super::{Contents, Found, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Dtype;
+
+/// Metadata of a file, and its tensors by name as ranges of its bytes.
+type Entries = (BTreeMap<String, String>, BTreeMap<String, Range<usize>>);
+
+/// The file `bytes` as named byte ranges, without regard to dtypes and shapes.
+pub(crate) fn entries(bytes: &[u8]) -> Result<Entries> {
+    let contents = read(bytes)?;
+    let range = |found: Found| match found.place {
+        Place::Mapped(range) => Some((found.name, range)),
+        Place::Copied(_) => None,
+    };
+    Ok((contents.metadata, contents.tensors.into_iter().filter_map(range).collect()))
+}
 
 /// The tensors of the file `bytes` in the order of their data, and its `__metadata__`.
 pub(super) fn read(bytes: &[u8]) -> Result<Contents> {

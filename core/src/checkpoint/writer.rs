@@ -165,7 +165,7 @@ fn infos(shard: &Shard, tensors: &Tensors) -> Result<(Vec<(String, TensorInfo)>,
 
 /// Length (8 bytes), JSON, and spaces up to a multiple of 8: byte for byte what the safetensors crate writes,
 /// except that it leaves the order of several metadata entries to chance.
-fn header(metadata: &BTreeMap<String, String>, infos: &[(String, TensorInfo)]) -> Result<Vec<u8>> {
+pub(crate) fn header(metadata: &BTreeMap<String, String>, infos: &[(String, TensorInfo)]) -> Result<Vec<u8>> {
     let mut map = Map::new();
     let json = |e: serde_json::Error| Error::invalid(format!("the safetensors header: {e}"));
     if !metadata.is_empty() {

@@ -1,7 +1,8 @@
 //! One chunk's delta to levels and back: transform and quantiser together, block by block.
 
 use crate::quantize::{MinMax, Quantizer, dequantize_band, quantize_band, uniform};
-use crate::transform::{Band, Blocks, Chunk, Coefficients, Fitted, Grid};
+use crate::error::Result;
+use crate::transform::{Band, Blocks, Chunk, Fitted, Grid};
 
 /// All that both directions need to know of one tensor, apart from the levels.
 #[derive(Debug)]
@@ -36,7 +37,8 @@ impl Coding {
             Quantizer::Uniform(uniform) => uniform.step * rms,
             _ => rms / (2.0 * grid.side() as f32),
         };
-        Self { grid, transform, quantizer, classes, step }
+        // An underflow to 0 would make levels of NaN.
+        Self { grid, transform, quantizer, classes, step: step.max(f32::MIN_POSITIVE) }
     }
 
     /// Number of symbol contexts: one a class, and one for the detail bands of a wavelet.
@@ -63,7 +65,7 @@ impl Coding {
     }
 
     /// Whether the reconstruction of the block goes through the transform; the others are constant.
-    fn is_transformed(&self, class: u8) -> bool {
+    pub(crate) fn is_transformed(&self, class: u8) -> bool {
         let bits = self.quantizer.classes().get(usize::from(class)).map_or(0, |&(bits, _)| bits);
         bits > 0 || self.predecessor()
     }
@@ -121,19 +123,18 @@ impl Coding {
 
     /// Mean of a block of the chunk.
     fn mean(&self, delta: &[f32], chunk: &Chunk, block: usize) -> f32 {
-        Blocks::new(chunk, self.grid.side()).mean(delta, block - chunk.blocks.start)
+        Blocks::new(chunk, self.grid.side()).mean_and_energy(delta, block - chunk.blocks.start).0
     }
 
     /// Inverse: the reconstruction of a chunk, written into the zeroed `delta`.
     ///
     /// Lists that are too short for the chunk leave zeros behind; the reader has checked their lengths.
-    pub(crate) fn dequantize(&self, levels: &Levels, chunk: &Chunk, delta: &mut [f32]) {
+    pub(crate) fn dequantize(&self, levels: &Levels, chunk: &Chunk, delta: &mut [f32]) -> Result<()> {
         let which = self.transformed(chunk);
         let bands = self.transform.bands(chunk, levels.positions.len());
         let mut values = vec![0.0; which.len() * bands.iter().map(|band| band.len).sum::<usize>()];
         pulp::Arch::new().dispatch(|| self.dequantize_blocks(levels, &bands, chunk, delta, &mut values));
-        let coeffs = Coefficients { values, positions: levels.positions.clone() };
-        self.transform.inverse(coeffs, chunk, &which, delta);
+        self.transform.inverse(values, &levels.positions, chunk, &which, delta)
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::plan::{Moments, Plan};
 use crate::quantize::{Importance, Quantizer};
 use crate::tensor::Dtype;
-use crate::transform::{Blocks, Chunk, Fitted, Grid};
+use crate::transform::{Blocks, Chunk, Fitted, Grid, Source};
 
 /// The elements of a base and a fine-tuned tensor of the same shape, seen as a `rows` x `cols` matrix.
 #[derive(Clone, Copy, Debug)]
@@ -33,18 +33,19 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Vec<u
     let source = |chunk: &Chunk, out: &mut Vec<f32>| pair.diff(chunk, out);
     let Some(survey) = Survey::take(&grid, plan, &source) else { return Ok(None) };
     let transform = plan.transform.fit(&grid, &source)?;
-    let classes = survey.classes(&grid, &transform, &plan.quantizer, &source);
+    let classes = survey.classes(&grid, &transform, &plan.quantizer, &source)?;
     let coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 
-    let coded: Vec<(Levels, Moments)> = in_chunks(&grid, |chunk| {
+    let coded: Vec<(Levels, Moments)> = in_chunks(&coding.grid, |chunk| {
         let mut delta = Vec::new();
         source(chunk, &mut delta);
         let levels = coding.quantize(&delta, chunk);
         let mut restored = vec![0.0; delta.len()];
-        coding.dequantize(&levels, chunk, &mut restored);
-        let moments = Moments::of(&delta, &restored);
-        (levels, moments)
-    });
+        coding.dequantize(&levels, chunk, &mut restored)?;
+        Ok((levels, Moments::of(&delta, &restored)))
+    })
+    .into_iter()
+    .collect::<Result<_>>()?;
     let moments = coded.iter().fold(Moments::default(), |sum, (_, m)| sum.plus(*m));
     if !moments.dd.is_finite() {
         return Ok(None);
@@ -64,7 +65,7 @@ pub(crate) fn decode_chunk(
     let chunk = payload.coding.grid.chunk(index);
     let levels = payload.levels(index)?;
     let mut restored = vec![0.0; chunk.len()];
-    payload.coding.dequantize(&levels, &chunk, &mut restored);
+    payload.coding.dequantize(&levels, &chunk, &mut restored)?;
     delta::apply(base, &restored, payload.factor, dtype, out)
 }
 
@@ -99,7 +100,7 @@ struct Survey {
 
 impl Survey {
     /// Looks through the delta if the plan needs it; `None` if some difference is not finite.
-    fn take(grid: &Grid, plan: &Plan, source: &crate::transform::Source<'_>) -> Option<Self> {
+    fn take(grid: &Grid, plan: &Plan, source: &Source<'_>) -> Option<Self> {
         let weights = grid.rows * grid.cols;
         if !plan.needs_survey() {
             return Some(Self { energies: Vec::new(), weights });
@@ -108,8 +109,11 @@ impl Survey {
             let mut delta = Vec::new();
             source(chunk, &mut delta);
             match plan.transform.block() {
-                Some(side) => Blocks::new(chunk, side).energies(&delta),
-                None => vec![Moments::of(&delta, &[]).dd],
+                Some(side) => {
+                    let blocks = Blocks::new(chunk, side);
+                    (0..chunk.blocks.len()).map(|i| blocks.mean_and_energy(&delta, i).1).collect()
+                }
+                None => vec![Moments::of(&delta, &delta).dd],
             }
         });
         let survey = Self { energies: energies.concat(), weights };
@@ -131,28 +135,27 @@ impl Survey {
         grid: &Grid,
         transform: &Fitted,
         quantizer: &Quantizer,
-        source: &crate::transform::Source<'_>,
-    ) -> Vec<u8> {
-        let Quantizer::MinMax(min_max) = quantizer else { return Vec::new() };
+        source: &Source<'_>,
+    ) -> Result<Vec<u8>> {
+        let Quantizer::MinMax(min_max) = quantizer else { return Ok(Vec::new()) };
         let dropped = min_max.bits.classes().len() as u8;
         if dropped == 1 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let post: Vec<f64>;
         let scores = match min_max.importance {
             Importance::Pre => &self.energies,
             Importance::Post(corner) => {
-                post = in_chunks(grid, |chunk| {
+                let energies = in_chunks(grid, |chunk| {
                     let mut delta = Vec::new();
                     source(chunk, &mut delta);
-                    let which: Vec<usize> = (0..chunk.blocks.len()).collect();
-                    transform.corner_energies(&delta, chunk, &which, usize::from(corner))
-                })
-                .concat();
+                    transform.corner_energies(&delta, chunk, usize::from(corner))
+                });
+                post = energies.into_iter().collect::<Result<Vec<_>>>()?.concat();
                 &post
             }
         };
         let classes = min_max.bits.allocate(scores, min_max.predecessor);
-        classes.into_iter().map(|class| class.unwrap_or(dropped)).collect()
+        Ok(classes.into_iter().map(|class| class.unwrap_or(dropped)).collect())
     }
 }

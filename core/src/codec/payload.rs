@@ -35,6 +35,8 @@ struct ChunkBytes<'a> {
 /// The levels of one chunk as symbols, one vector a stream, and the bits that tokens leave over.
 struct Packed {
     streams: Vec<Vec<u8>>,
+    /// How often each symbol occurs in each stream.
+    counts: Vec<[u64; 256]>,
     extra: Vec<u8>,
 }
 
@@ -46,7 +48,7 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: &[Levels]) -> Vec<u8> 
     out.f32(factor);
     out.f32(coding.step);
     if coding.is_mixed() {
-        let model = Model::fit(&histogram([coding.classes.as_slice()]), 1);
+        let model = Model::fit(&histogram(&coding.classes), 1);
         let mut stream = Vec::new();
         model.encode(&coding.classes, &mut stream);
         model.write(&mut out);
@@ -59,7 +61,7 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: &[Levels]) -> Vec<u8> 
     let packed: Vec<Packed> = levels.par_iter().map(|levels| pack(coding, levels)).collect();
     let models: Vec<Option<Model>> = (coding.streams().into_iter().enumerate())
         .map(|(i, used)| {
-            used.then(|| Model::fit(&histogram(packed.iter().map(|p| p.streams[i].as_slice())), packed.len()))
+            used.then(|| Model::fit(&sum(packed.iter().map(|p| &p.counts[i])), packed.len()))
         })
         .collect();
     models.iter().flatten().for_each(|model| model.write(&mut out));
@@ -89,11 +91,11 @@ impl<'a> Payload<'a> {
     /// Parses a payload for a `rows` x `cols` matrix, down to the bytes of each chunk.
     pub(crate) fn read(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Self> {
         let mut input = Reader(bytes);
-        let (transform, block) = Fitted::read(&mut input, rows, cols)?;
+        let transform = Fitted::read(&mut input, rows, cols)?;
         let quantizer = Quantizer::read(&mut input)?;
         let factor = input.f32("rescale factor")?;
         let step = input.f32("step")?;
-        let grid = Grid::new(rows, cols, block);
+        let grid = Grid::new(rows, cols, transform.transform().block());
         if grid.blocks() > bytes.len().saturating_mul(BLOCKS_PER_BYTE) {
             return Err(Error::corrupt(format!("{} bytes cannot hold {} blocks", bytes.len(), grid.blocks())));
         }
@@ -101,8 +103,7 @@ impl<'a> Payload<'a> {
         coding.check()?;
         if coding.is_mixed() {
             let model = Model::read(&mut input)?;
-            coding.classes = vec![0; grid.blocks()];
-            model.decode(input.bytes("classes of the blocks")?, &mut coding.classes)?;
+            coding.classes = model.decode_new(input.bytes("classes of the blocks")?, grid.blocks())?;
         }
         let mut payload =
             Self { coding, factor, ranges: Vec::new(), means: Vec::new(), models: Vec::new(), chunks: Vec::new() };
@@ -115,8 +116,21 @@ impl<'a> Payload<'a> {
         Ok(payload)
     }
 
+    /// The transform and the quantiser of a payload in text form.
+    pub(crate) fn describe(bytes: &[u8], rows: usize, cols: usize) -> Result<String> {
+        let mut input = Reader(bytes);
+        let transform = Fitted::read(&mut input, rows, cols)?.transform();
+        let quantizer = Quantizer::read(&mut input)?;
+        Ok(format!("{transform} | {quantizer}"))
+    }
+
     pub(crate) fn chunks(&self) -> usize {
         self.chunks.len()
+    }
+
+    /// Chunk `i < chunks()`.
+    pub(crate) fn chunk(&self, i: usize) -> Chunk {
+        self.coding.grid.chunk(i)
     }
 
     /// Splits what is left of `input` into the streams of the chunks.
@@ -145,16 +159,13 @@ impl<'a> Payload<'a> {
         let missing = || Error::corrupt(format!("there is no chunk {index}"));
         let bytes = self.chunks.get(index).ok_or_else(missing)?;
         let chunk = self.coding.grid.chunk(index);
-        let mut positions = self.coding.transform.implied_positions(&chunk);
-        let kept = if positions.is_empty() { bytes.kept } else { positions.len() };
+        let implied = self.coding.transform.implied_positions(&chunk);
+        let kept = implied.as_ref().map_or(bytes.kept, Vec::len);
+        let mut positions = implied.unwrap_or_default();
         let mut counts = self.coding.counts(&chunk, kept);
         let mut streams = Vec::with_capacity(counts.len());
         for ((model, bytes), &count) in self.models.iter().zip(&bytes.streams).zip(&counts) {
-            let mut symbols = vec![0; count];
-            if let Some(model) = model {
-                model.decode(bytes, &mut symbols)?;
-            }
-            streams.push(symbols);
+            streams.push(model.as_ref().map_or(Ok(Vec::new()), |model| model.decode_new(bytes, count))?);
         }
         let mut extra = BitReader::new(bytes.extra);
         let (gaps, tokens) = (streams.pop().unwrap_or_default(), streams.pop().unwrap_or_default());
@@ -245,7 +256,15 @@ fn pack(coding: &Coding, levels: &Levels) -> Packed {
     }
     tokenize(&levels.integers, &mut tokens, &mut extra);
     streams.extend([tokens, gaps]);
-    Packed { streams, extra: extra.finish() }
+    let counts = streams.iter().map(|stream| histogram(stream)).collect();
+    Packed { streams, counts, extra: extra.finish() }
+}
+
+fn sum<'a>(counts: impl Iterator<Item = &'a [u64; 256]>) -> [u64; 256] {
+    counts.fold([0; 256], |mut total, counts| {
+        total.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        total
+    })
 }
 
 /// Positions from the gaps between them, all below `limit`.

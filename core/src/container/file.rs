@@ -68,14 +68,14 @@ impl FileWriter {
         let checks = self.entries.iter().map(|(name, _, check)| (name.as_str(), *check)).collect();
         self.add(SEAL, &seal(&metadata, &checks).to_le_bytes())?;
         let mut start = 0;
-        let infos = (self.entries.into_iter())
+        let infos: Vec<_> = (self.entries.into_iter())
             .map(|(name, bytes, _)| {
                 let data_offsets = (start, start + bytes);
                 start += bytes;
                 (name, TensorInfo { dtype: Dtype::U8, shape: vec![bytes], data_offsets })
             })
             .collect();
-        let header = checkpoint::header(&metadata, infos)?;
+        let header = checkpoint::header(&metadata, &infos)?;
         if keep {
             let fail = |e| Error::io("write", output, e);
             let mut file = NamedTempFile::new_in(&self.dir).map_err(|e| Error::io("create a file in", &self.dir, e))?;

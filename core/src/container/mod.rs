@@ -4,4 +4,4 @@ mod file;
 mod record;
 
 pub(crate) use file::{Contents, FileWriter, LAYOUT, SIDE_FILES, RESERVED};
-pub(crate) use record::{Body, Link, Record, checksum, digest};
+pub(crate) use record::{Body, Link, Record, digest};

@@ -36,6 +36,11 @@ impl Dct {
         Ok(Self { block, sizes: Constants::halving(block) })
     }
 
+    /// Side of a block.
+    pub(crate) fn block(&self) -> usize {
+        self.block
+    }
+
     /// Replaces every block (`block` x `block`, row-major, one after the other) by its coefficients, stored column
     /// by column. `blocks` holds a whole number of blocks.
     pub(crate) fn forward(&self, blocks: &mut [f32]) {

@@ -1,19 +1,19 @@
 //! Method `lowrank`: the delta D (rows x cols) as coefficients C (rows x rank) on a fitted basis V' (cols x rank).
 //!
-//! The basis approximates the leading right singular vectors of D, found by randomised subspace iteration
-//! (arXiv:0909.4061, algorithm 4.4), and is quantised once. Coefficients are then the least-squares fit to that
-//! quantised basis, `C = D V' (V'^T V')^-1`, which repairs most of its rounding, and need only a chunk of rows:
+//! The basis approximates the leading right singular vectors of D (see `subspace`) and is quantised once.
+//! Coefficients are then the least-squares fit to that quantised basis, `C = D V' (V'^T V')^-1`, which repairs most
+//! of its rounding, and need only a chunk of rows:
 //!
 //! ```text
 //! D'[i, j] = C[i, 0] * V'[j, 0] + C[i, 1] * V'[j, 1] + ...      (f32, from left to right, no fused multiply-add)
 //! V'[j, k] = lo[k] + level[j, k] * step[k],  step[k] = (hi[k] - lo[k]) / (2^bits - 1)                      (f32)
 //! ```
 
-use nalgebra::{DMatrix, DMatrixView, SymmetricEigen};
-use rayon::prelude::*;
-use std::ops::Range;
+use nalgebra::{DMatrix, SymmetricEigen};
+use std::array;
 
 use crate::error::{Error, Result};
+use crate::transform::subspace::Source;
 use crate::wire::{Reader, Writer};
 
 /// A quantised basis, ready to decode with: rank components of cols values each.
@@ -51,41 +51,49 @@ impl Projector {
     }
 }
 
+/// [`Projector::forward`], with explicit vectors: the order of the sums is free in an encoder, but the compiler must
+/// not choose it.
 struct Projection<'a> {
     projector: &'a Projector,
     chunk: &'a [f32],
     coefficients: &'a mut Vec<f32>,
 }
 
-// Not a closure, here and below: those are compiled for the vector instruction set only where the compiler
-// chooses to inline them.
-impl pulp::NullaryFnOnce for Projection<'_> {
+impl pulp::WithSimd for Projection<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
         let cols = self.projector.cols.max(1);
         for component in self.projector.dual.chunks_exact(cols) {
-            self.coefficients.extend(self.chunk.chunks_exact(cols).map(|row| dot(row, component)));
+            for row in self.chunk.chunks_exact(cols) {
+                self.coefficients.push(dot(simd, row, component));
+            }
         }
     }
 }
 
+/// Scalar product of two slices of one length, in four vectors of sums.
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
+fn dot<S: pulp::Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_tail), (b, b_tail)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let mut sums = [simd.splat_f32s(0.0); 4];
     for (a, b) in a.iter().zip(b) {
         for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
+            *sum = simd.add_f32s(*sum, simd.mul_f32s(*a, *b));
         }
     }
-    let tail: f32 = a_tail.iter().zip(b_tail).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + tail
+    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
+        *sum = simd.add_f32s(*sum, simd.mul_f32s(*a, *b));
+    }
+    let [p, q, r, s] = sums;
+    let sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(p, q), simd.add_f32s(r, s)));
+    a_tail.iter().zip(b_tail).fold(sum, |sum, (a, b)| sum + a * b)
 }
 
-/// Independent sums kept in registers at once.
-const LANES: usize = 64;
+/// Components that the inverse adds at once, so that a weight is loaded and stored less often.
+const TOGETHER: usize = 4;
 
 impl LowRank {
     /// Inverse of [`Projector::forward`]: the rows of `delta` (chunk_rows x cols, row-major) from their
@@ -169,6 +177,7 @@ struct Expansion<'a> {
     delta: &'a mut [f32],
 }
 
+// Not a closure: those are compiled for the vector instruction set only where the compiler chooses to inline them.
 impl pulp::NullaryFnOnce for Expansion<'_> {
     type Output = ();
 
@@ -177,39 +186,48 @@ impl pulp::NullaryFnOnce for Expansion<'_> {
         /// Columns whose basis values stay in the first-level cache while the rows pass by.
         const TILE: usize = 512;
         for start in (0..self.cols).step_by(TILE) {
-            let end = self.cols.min(start + TILE);
+            let tile = start..self.cols.min(start + TILE);
             for (i, row) in self.delta.chunks_exact_mut(self.cols).enumerate() {
-                let (blocks, tail) = row[start..end].as_chunks_mut::<LANES>();
-                for (block, at) in blocks.iter_mut().zip((start..).step_by(LANES)) {
-                    *block = expand(self.basis, self.cols, at, self.coefficients, self.rows, i);
-                }
-                let tail_start = end - tail.len();
-                for (value, at) in tail.iter_mut().zip(tail_start..) {
-                    [*value] = expand(self.basis, self.cols, at, self.coefficients, self.rows, i);
-                }
+                expand(
+                    &mut row[tile.clone()],
+                    self.basis,
+                    self.cols,
+                    start,
+                    &self.coefficients[i..],
+                    self.rows,
+                );
             }
         }
     }
 }
 
-/// N weights of row `i` from column `at` on.
+/// Weights of one row from column `start` on; coefficient k of that row is `coefficients[k * rows]`.
 #[inline(always)]
-fn expand<const N: usize>(
-    basis: &[f32],
-    cols: usize,
-    at: usize,
-    coefficients: &[f32],
-    rows: usize,
-    i: usize,
-) -> [f32; N] {
+fn expand(out: &mut [f32], basis: &[f32], cols: usize, start: usize, coefficients: &[f32], rows: usize) {
     // -0 + x is x for every x, so that the first product is taken as it is.
-    let mut sums = [-0.0; N];
-    for (component, c) in basis.chunks_exact(cols).zip(coefficients.chunks_exact(rows)) {
-        for (sum, v) in sums.iter_mut().zip(&component[at..at + N]) {
-            *sum += c[i] * v;
+    out.fill(-0.0);
+    let mut components = basis.chunks_exact(cols * TOGETHER);
+    let mut k = 0;
+    for components in components.by_ref() {
+        let c: [f32; TOGETHER] = array::from_fn(|j| coefficients[(k + j) * rows]);
+        add_products(out, c, array::from_fn(|j| &components[j * cols + start..]));
+        k += TOGETHER;
+    }
+    for component in components.remainder().chunks_exact(cols) {
+        add_products(out, [coefficients[k * rows]], [&component[start..]]);
+        k += 1;
+    }
+}
+
+/// `out += c[0] * v[0]`, then `out += c[1] * v[1]` ..., element by element.
+#[inline(always)]
+fn add_products<const K: usize>(out: &mut [f32], c: [f32; K], v: [&[f32]; K]) {
+    let v = v.map(|v| &v[..out.len()]);
+    for (j, out) in out.iter_mut().enumerate() {
+        for k in 0..K {
+            *out += c[k] * v[k][j];
         }
     }
-    sums
 }
 
 /// Fits a basis of at most `rank` components with levels of `bits` bits to the tensor whose chunks `chunk(i, buffer)`
@@ -218,7 +236,7 @@ fn expand<const N: usize>(
 ///
 /// Each chunk is asked for six times, so that the whole delta need not be in memory. Components that hold less
 /// than 1e-12 of the energy of the first are left out; a zero delta has rank 0. Does not depend on the number of
-/// threads. Errors: InvalidArgument for a rank of 0 or bits outside of 1 to 8.
+/// threads. Errors: InvalidArgument for a rank of 0, bits outside of 1 to 8, or a delta that is not finite.
 pub(crate) fn fit(
     cols: usize,
     rank: usize,
@@ -233,6 +251,11 @@ pub(crate) fn fit(
     }
     let source = Source { cols, chunk_count, chunk };
     let (len, largest) = source.survey();
+    if !largest.is_finite() {
+        return Err(Error::invalid(
+            "a delta that is not finite has no low-rank basis: carry the tensor whole",
+        ));
+    }
     let rows = len.checked_div(cols).unwrap_or(0);
     let mut params = Params { cols, bits, ranges: Vec::new() };
     if largest == 0.0 || rows == 0 {
@@ -243,117 +266,6 @@ pub(crate) fn fit(
         params.ranges.push(quantize(&component, bits, &mut levels));
     }
     LowRank::new(params, levels)
-}
-
-/// The delta, chunk by chunk.
-struct Source<'a> {
-    cols: usize,
-    chunk_count: usize,
-    chunk: &'a (dyn Fn(usize, &mut Vec<f32>) + Sync),
-}
-
-impl Source<'_> {
-    /// Number of weights and the largest magnitude.
-    fn survey(&self) -> (usize, f32) {
-        let one = |buffer: &mut Vec<f32>, i| {
-            (self.chunk)(i, buffer);
-            (buffer.len(), buffer.iter().fold(0f32, |largest, d| largest.max(d.abs())))
-        };
-        let all = (0..self.chunk_count).into_par_iter().map_init(Vec::new, one);
-        all.reduce(|| (0, 0.0), |a, b| (a.0 + b.0, a.1.max(b.1)))
-    }
-
-    /// The leading right singular vectors, at most `rank`, of unit length, the strongest first. `scale` brings the
-    /// largest weight near 1, so that squares neither vanish nor overflow.
-    fn leading_directions(&self, rank: usize, rows: usize, scale: f32) -> Vec<Vec<f32>> {
-        /// More directions than asked for: the subspace of the leading ones converges much faster.
-        const OVERSAMPLING: usize = 8;
-        const ITERATIONS: usize = 4;
-        let k = rank.saturating_add(OVERSAMPLING).min(rows).min(self.cols);
-        let mut v = DMatrix::from_fn(self.cols, k, |i, j| noise((i * k + j) as u64)).qr().q();
-        for _ in 0..ITERATIONS {
-            let v_t = v.transpose();
-            // W = D^T (D V)
-            let w = self.sum(scale, DMatrix::<f32>::zeros(self.cols, k), |w, d_t| {
-                w.gemm(1.0, d_t, &(&v_t * d_t).transpose(), 1.0);
-            });
-            v = w.qr().q();
-        }
-        let v_t = v.transpose();
-        // (D V)^T (D V)
-        let gram = self.sum(scale, DMatrix::<f64>::zeros(k, k), |gram, d_t| {
-            let y_t = (&v_t * d_t).map(f64::from);
-            gram.gemm(1.0, &y_t, &y_t.transpose(), 1.0);
-        });
-        principal_axes(&v, gram, rank)
-    }
-
-    /// Adds up `add(sum, D^T)` over panels D of consecutive rows, scaled.
-    ///
-    /// Runs in parallel over groups whose number depends on the shape only and whose sums are added in order, so
-    /// that rounding does not depend on the number of threads.
-    fn sum<T: nalgebra::Scalar + nalgebra::ClosedAddAssign + Send + Sync>(
-        &self,
-        scale: f32,
-        zero: DMatrix<T>,
-        add: impl Fn(&mut DMatrix<T>, &DMatrixView<'_, f32>) + Sync,
-    ) -> DMatrix<T> {
-        /// Together the partial sums take at most 64 MiB of f32, or what one takes.
-        const ELEMENTS: usize = 1 << 24;
-        let groups = (ELEMENTS / zero.len().max(1)).clamp(1, 16).min(self.chunk_count.max(1));
-        let group = |g: usize| {
-            let mut sum = zero.clone();
-            let chunks = g * self.chunk_count / groups..(g + 1) * self.chunk_count / groups;
-            self.panels(chunks, scale, |d_t| add(&mut sum, d_t));
-            sum
-        };
-        let parts: Vec<_> = (0..groups).into_par_iter().map(group).collect();
-        parts.into_iter().fold(zero.clone(), |sum, part| sum + part)
-    }
-
-    /// Calls `visit(D^T)` (cols x rows of the panel) for panels D made of a few chunks: products of taller panels
-    /// are faster.
-    fn panels(&self, chunks: Range<usize>, scale: f32, mut visit: impl FnMut(&DMatrixView<'_, f32>)) {
-        let enough = (1 << 18).max(8 * self.cols);
-        let (mut panel, mut buffer) = (Vec::new(), Vec::new());
-        let last = chunks.end.saturating_sub(1);
-        for i in chunks {
-            (self.chunk)(i, &mut buffer);
-            panel.extend(buffer.iter().map(|d| d * scale));
-            if panel.len() >= enough || i == last {
-                visit(&DMatrixView::from_slice(&panel, self.cols, panel.len() / self.cols));
-                panel.clear();
-            }
-        }
-    }
-}
-
-/// Rotates the orthonormal columns of `v` (cols x k) to the axes of D's energy, given `gram = (D V)^T (D V)`, and
-/// returns the leading ones, at most `rank`.
-fn principal_axes(v: &DMatrix<f32>, gram: DMatrix<f64>, rank: usize) -> Vec<Vec<f32>> {
-    let eigen = SymmetricEigen::new(gram);
-    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
-    order.sort_by(|a, b| eigen.eigenvalues[*b].total_cmp(&eigen.eigenvalues[*a]));
-    let smallest = eigen.eigenvalues.max() * 1e-12;
-    order.retain(|i| eigen.eigenvalues[*i] > smallest);
-    let axis = |i: &usize| {
-        let mut axis = v * eigen.eigenvectors.column(*i).map(|e| e as f32);
-        // The sign is arbitrary: the largest entry is made positive.
-        if axis[axis.icamax()] < 0.0 {
-            axis.neg_mut();
-        }
-        axis.iter().copied().collect()
-    };
-    order.iter().take(rank).map(axis).collect()
-}
-
-/// Noise of mean 0, nearly Gaussian, a function of the index alone.
-fn noise(index: u64) -> f32 {
-    let mut x = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^= x >> 31;
-    (0..4).map(|i| (x >> (16 * i) & 0xffff) as f32 - 32767.5).sum()
 }
 
 /// Appends the levels of `component` and returns its range (lo, hi).
@@ -439,6 +351,7 @@ impl Params {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::transform::subspace::noise;
 
     /// A rows x cols matrix (row-major) of the given singular values plus `floor` times noise.
     fn matrix(rows: usize, cols: usize, singular: &[f32], floor: f32) -> Vec<f32> {
@@ -573,6 +486,9 @@ mod tests {
         let zero = fit_rows(&[0.0; 12], 4, 2, 3, 2);
         assert_eq!((zero.rank(), reconstruct(&zero, &[0.0; 12], 4, 2)), (0, vec![0.0; 12]));
         assert_eq!(fit_rows(&[], 4, 2, 3, 1).rank(), 0);
+        // An empty chunk among others.
+        let model = fit(3, 1, 8, 3, &|i, out| *out = if i == 1 { vec![1.0, 2.0, 3.0] } else { Vec::new() });
+        assert_eq!(model.unwrap().rank(), 1);
         assert_eq!(fit(0, 2, 3, 1, &|_, out| out.clear()).unwrap().rank(), 0);
         // Constant components, a single row, a single column, more rank than there is.
         for (d, cols) in
@@ -622,6 +538,9 @@ mod tests {
     fn impossible_requests_are_refused() {
         for (rank, bits) in [(0, 4), (1, 0), (1, 9)] {
             assert!(fit(3, rank, bits, 1, &|_, out| out.extend([1.0; 3])).is_err());
+        }
+        for special in [f32::NAN, f32::INFINITY] {
+            assert!(fit(3, 1, 4, 1, &|_, out| *out = vec![1.0, special, 2.0]).is_err());
         }
     }
 }

@@ -19,6 +19,7 @@ mod fitted;
 mod grid;
 mod low_rank;
 mod mask;
+mod subspace;
 mod top;
 mod transpose;
 mod wavelet;
@@ -28,7 +29,7 @@ use std::str::FromStr;
 
 pub(crate) use blocks::Blocks;
 pub use dwt::Keep;
-pub(crate) use fitted::{Band, Coefficients, Fitted, Source};
+pub(crate) use fitted::{Band, Fitted, Source};
 pub(crate) use grid::{Chunk, Grid};
 pub use wavelet::Wavelet;
 
