@@ -7,13 +7,15 @@
 //! | `run_args.rs` | options of every run: threads, JSON, quiet, verbose |
 //! | `failure.rs` | errors to one line on stderr and an exit code |
 //! | `progress.rs`, `interrupt.rs` | the bar on stderr; signals |
-//! | `groups.rs`, `table.rs`, `units.rs` | sums by kind of tensor; how tables and numbers look |
+//! | `groups.rs` | sums by kind of tensor |
+//! | `table.rs`, `plans.rs`, `units.rs` | how tables, plans and numbers look |
 
 mod commands;
 mod failure;
 mod groups;
 mod interrupt;
 mod method_args;
+mod plans;
 mod progress;
 mod run_args;
 mod table;

@@ -24,16 +24,19 @@ pub(crate) struct MethodArgs {
     /// Bits of a level, by share of the blocks in order of importance: BITS:SHARE,...; or one number of bits
     #[arg(long, value_name = "LIST")]
     bits: Option<String>,
-    /// What makes a block important
+    /// What makes a block important: pre (its norm) or postN (the energy of its N x N lowest frequencies)
     #[arg(long, value_name = "RULE")]
     importance: Option<String>,
+    /// Weights of the frequencies: none or jpeg
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
     /// haar, db2, db3, db4, sym4, cdf53, cdf97 or learned
     #[arg(long, value_name = "NAME")]
     wavelet: Option<String>,
     /// Decomposition levels of the wavelet
     #[arg(long, value_name = "N")]
     levels: Option<String>,
-    /// Bands of the wavelet that are kept: all, ll_lh_hl or ll_only
+    /// Bands of the wavelet that are kept: all, ll_lh_hl or ll_only; for dare the share of the weights
     #[arg(long, value_name = "BANDS")]
     keep: Option<String>,
     /// Bits of the wavelet's detail bands
@@ -73,11 +76,12 @@ impl MethodArgs {
         Ok(text)
     }
 
-    fn options(&self) -> [(&'static str, &Option<String>); 12] {
+    fn options(&self) -> [(&'static str, &Option<String>); 13] {
         [
             ("block", &self.block),
             ("bits", &self.bits),
             ("importance", &self.importance),
+            ("table", &self.table),
             ("wavelet", &self.wavelet),
             ("levels", &self.levels),
             ("keep", &self.keep),

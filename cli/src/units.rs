@@ -67,10 +67,12 @@ pub(crate) fn relative_error(error: Option<f64>) -> String {
     }
 }
 
-/// `0.012 s`, `3.4 s`, `2 min 05 s`.
+/// `0.3 ms`, `12 ms`, `3.4 s`, `2 min 05 s`.
 pub(crate) fn seconds(s: f64) -> String {
-    if s < 1.0 {
-        format!("{s:.3} s")
+    if s < 0.00995 {
+        format!("{:.1} ms", s * 1e3)
+    } else if s < 0.9995 {
+        format!("{:.0} ms", s * 1e3)
     } else if s < 100.0 {
         format!("{s:.1} s")
     } else {
@@ -116,7 +118,7 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(count).join(" "), "0 999 1,000 1,234,567");
         assert_eq!(bpw(7, 0), "-");
         assert_eq!(ratio(90_900_000, 5_250_000), "17.3x");
-        assert_eq!(seconds(125.0), "2 min 05 s");
+        assert_eq!([0.0003, 0.0123, 3.4, 125.0].map(seconds).join(", "), "0.3 ms, 12 ms, 3.4 s, 2 min 05 s");
         assert_eq!(shape(&[2, 3]), "2 x 3");
     }
 }

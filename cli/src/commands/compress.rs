@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::failure::Outcome;
 use crate::groups::{Group, groups};
 use crate::method_args::SelectionArgs;
+use crate::plans::Plans;
 use crate::progress::Bar;
 use crate::run_args::{ReportArgs, WorkArgs};
 use crate::table::Columns;
@@ -109,7 +110,10 @@ pub(crate) fn run(args: &CompressArgs) -> Outcome {
 fn write_report(out: &mut dyn Write, report: &Report, name: &str, verbose: bool) -> io::Result<()> {
     let summary = report.summary;
     if verbose {
-        tensor_table(&summary.tensors).write(out)?;
+        let plans = Plans::of(&summary.tensors);
+        tensor_table(&summary.tensors, &plans).write(out)?;
+        writeln!(out)?;
+        plans.write(out)?;
         writeln!(out)?;
     }
     group_table(report).write(out)?;
@@ -166,8 +170,8 @@ fn cells(group: &Group, bytes: u64) -> [String; 6] {
 }
 
 /// A row per tensor.
-fn tensor_table(tensors: &[TensorSummary]) -> Columns {
-    let header = ["<tensor", "<dtype", "shape", "<kind", "<relation", "bytes", "bpw", "rel. error", "<plan"];
+fn tensor_table(tensors: &[TensorSummary], plans: &Plans) -> Columns {
+    let header = ["<tensor", "<dtype", "shape", "<kind", "<relation", "bytes", "bpw", "rel. error", "plan"];
     let mut table = Columns::new(header);
     for tensor in tensors {
         table.row([
@@ -179,7 +183,7 @@ fn tensor_table(tensors: &[TensorSummary]) -> Columns {
             units::count(tensor.bytes),
             units::bpw(tensor.bytes, tensor.weights),
             units::relative_error(tensor.relative_error),
-            tensor.plan.clone(),
+            plans.number(&tensor.plan),
         ]);
     }
     table

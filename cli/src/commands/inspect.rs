@@ -9,6 +9,7 @@ use delta_dct::{Archive, Info, TensorSummary};
 use serde::Serialize;
 
 use crate::failure::Outcome;
+use crate::plans::Plans;
 use crate::run_args::ReportArgs;
 use crate::table::Columns;
 use crate::units;
@@ -85,7 +86,10 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         writeln!(out, "{name:<10} {value}")?;
     }
     writeln!(out)?;
-    tensor_table(report, records).write(out)?;
+    let plans = Plans::of(report.tensors);
+    tensor_table(report, records, &plans).write(out)?;
+    writeln!(out)?;
+    plans.write(out)?;
     if !report.files.is_empty() {
         writeln!(out)?;
         let mut table = Columns::new(["<side file", "bytes"]);
@@ -110,8 +114,8 @@ fn size(report: &Report, records: u64, files: u64) -> String {
     )
 }
 
-fn tensor_table(report: &Report, records: u64) -> Columns {
-    let mut table = Columns::new(["<tensor", "<dtype", "shape", "<kind", "bytes", "bpw", "<plan"]);
+fn tensor_table(report: &Report, records: u64, plans: &Plans) -> Columns {
+    let mut table = Columns::new(["<tensor", "<dtype", "shape", "<kind", "bytes", "bpw", "plan"]);
     for tensor in report.tensors {
         table.row([
             tensor.name.clone(),
@@ -120,7 +124,7 @@ fn tensor_table(report: &Report, records: u64) -> Columns {
             tensor.kind.to_string(),
             units::count(tensor.bytes),
             units::bpw(tensor.bytes, tensor.weights),
-            tensor.plan.clone(),
+            plans.number(&tensor.plan),
         ]);
     }
     table.total([
