@@ -38,7 +38,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Compress(compress::CompressArgs),
+    Compress(Box<compress::CompressArgs>),
     Apply(apply::ApplyArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),

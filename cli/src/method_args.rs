@@ -51,7 +51,7 @@ pub(crate) struct MethodArgs {
     /// Seed of random masks
     #[arg(long, value_name = "N")]
     seed: Option<String>,
-    /// Width of a uniform quantiser's steps, in standard deviations of the delta
+    /// Width of a uniform quantiser's steps, in root mean squares of the delta
     #[arg(long, value_name = "WIDTH")]
     step: Option<String>,
     /// Factor on the decoded delta: none, mean-abs or unbiased

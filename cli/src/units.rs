@@ -59,7 +59,7 @@ pub(crate) fn ratio(large: u64, small: u64) -> String {
 pub(crate) fn relative_error(error: Option<f64>) -> String {
     match error {
         None => "exact".to_owned(),
-        Some(e) if e == 0.0 => "0".to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(e) if e < 0.001 => format!("{e:.1e}"),
         Some(e) if e < 1.0 => format!("{e:.4}"),
         Some(e) if e < 100.0 => format!("{e:.2}"),

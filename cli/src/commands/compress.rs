@@ -17,7 +17,7 @@ use crate::run_args::{ReportArgs, WorkArgs};
 use crate::table::Columns;
 use crate::units;
 
-/// Notes that are printed without `-v`.
+/// Notes that are printed without `-v` (one more, rather than a line that says so).
 const MAX_NOTES: usize = 8;
 
 /// Compress a fine-tuned model against its base into one .ddct file
@@ -194,7 +194,7 @@ fn notes(summary: &Summary, verbose: bool) -> Vec<String> {
     let skipped = |(name, bytes): &(String, u64)| format!("{name} ({}) is not carried", units::bytes(*bytes));
     let mut notes = summary.notes.clone();
     notes.extend(summary.skipped_files.iter().map(skipped));
-    if !verbose && notes.len() > MAX_NOTES {
+    if !verbose && notes.len() > MAX_NOTES + 1 {
         let more = notes.len() - MAX_NOTES;
         notes.truncate(MAX_NOTES);
         notes.push(format!("and {more} more like these (-v prints them all)"));

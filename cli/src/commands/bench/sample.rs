@@ -1,7 +1,9 @@
 //! What is measured: tensors of a real pair, or synthetic ones, in memory.
 
+use std::collections::BTreeMap;
+
 use clap::ValueEnum;
-use delta_dct::{Checkpoint, Dtype, Error, Result, TensorView};
+use delta_dct::{Checkpoint, Dtype, Error, Link, Relation, Result, TensorInfo, pair};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -89,28 +91,38 @@ impl Sample {
     }
 }
 
-/// Copies of the tensors with two or more dimensions that both models have in the same shape and dtype. Errors:
+/// Copies of the tensors with two or more dimensions that correspond, in the same shape and dtype. Errors:
 /// InvalidArgument if there are none.
 pub(super) fn of_pair(base: &Checkpoint, finetuned: &Checkpoint) -> Result<Vec<Sample>> {
-    let sample = |name: &str| {
-        let (old, new): (TensorView, TensorView) = (base.get(name)?, finetuned.get(name)?);
-        let fits =
-            old.dtype == new.dtype && old.shape == new.shape && new.shape.len() >= 2 && !new.is_empty();
+    let sample = |link: &Link| {
+        let Relation::Same { base: name } = &link.relation else { return None };
+        let (old, new) = (base.get(name)?, finetuned.get(&link.name)?);
+        let fits = old.dtype == new.dtype && new.shape.len() >= 2 && !new.is_empty();
         fits.then_some(Sample {
-            name: name.to_owned(),
+            name: link.name.clone(),
             element: Element::of(new.dtype)?,
             shape: new.shape.to_vec(),
             base: old.bytes.to_vec(),
             finetuned: new.bytes.to_vec(),
         })
     };
-    let samples: Vec<Sample> = finetuned.names().filter_map(sample).collect();
+    let samples: Vec<Sample> =
+        pair(&infos(base), &infos(finetuned)).links.iter().filter_map(sample).collect();
     if samples.is_empty() {
         return Err(Error::invalid(
-            "the models have no matrices of the same name, shape and type to measure",
+            "no matrix of one model corresponds to one of the other in shape and type",
         ));
     }
     Ok(samples)
+}
+
+/// Dtype and shape of every tensor.
+fn infos(checkpoint: &Checkpoint) -> BTreeMap<String, TensorInfo> {
+    let info = |name: &str| {
+        let view = checkpoint.get(name)?;
+        Some((name.to_owned(), TensorInfo { dtype: view.dtype, shape: view.shape.to_vec() }))
+    };
+    checkpoint.names().filter_map(info).collect()
 }
 
 /// `count` Gaussian matrices of `shape` with Gaussian deltas, the same ones every time. Errors: InvalidArgument if
