@@ -195,11 +195,18 @@ fn split_pairs(pairs: &mut [u8], symbols: &mut [u8]) -> Result<()> {
 
 /// How often each symbol occurs.
 pub(crate) fn histogram(symbols: &[u8]) -> [u64; 256] {
-    let mut counts = [0; 256];
-    for &symbol in symbols {
-        counts[symbol as usize] += 1;
+    // Four counts of each, because equal symbols in a row would wait for one another.
+    let mut counts = [[0; 4]; 256];
+    let (groups, tail) = symbols.as_chunks::<4>();
+    for group in groups {
+        for (lane, &symbol) in group.iter().enumerate() {
+            counts[symbol as usize][lane] += 1;
+        }
     }
-    counts
+    for &symbol in tail {
+        counts[symbol as usize][0] += 1;
+    }
+    counts.map(|lanes| lanes.iter().sum())
 }
 
 #[cfg(test)]
