@@ -99,6 +99,19 @@ fn a_flipped_byte_is_damage() {
 }
 
 #[test]
+fn a_newer_format_is_said_to_be_newer() {
+    let dir = compressed();
+    let mut bytes = fs::read(dir.path().join("X.ddct")).unwrap();
+    let key = b"\"format_version\":\"";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len();
+    bytes[at] = b'9';
+    fs::write(dir.path().join("new.ddct"), bytes).unwrap();
+    for line in ["inspect new.ddct", "verify new.ddct", "apply -b base new.ddct -o out"] {
+        assert!(fails(dir.path(), line, 5).contains("version 9"), "{line}");
+    }
+}
+
+#[test]
 fn what_is_no_file_of_ours_is_refused() {
     let dir = small_pair();
     fs::write(dir.path().join("text.ddct"), "not a model at all").unwrap();
