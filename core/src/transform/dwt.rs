@@ -531,6 +531,7 @@ mod tests {
                 dwt.inverse(&coeffs, &mut back);
                 let worst = blocks.iter().zip(&back).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
                 assert!(worst < 5e-6, "{wavelet} {n} {levels}: {worst:e}");
+                if !matches!(wavelet, Wavelet::Cdf53 | Wavelet::Cdf97) {
                     let gain = energy(&coeffs) / energy(&blocks);
                     assert!((gain - 1.0).abs() < 1e-5, "{wavelet} {n} {levels}: energy {gain}");
                     continue;
