@@ -11,7 +11,7 @@ use self::levels::{Coding, Levels};
 pub(crate) use self::payload::Payload;
 use crate::delta;
 use crate::error::Result;
-use crate::plan::{Moments, Plan};
+use crate::plan::{Moments, Plan, Rescale};
 use crate::quantize::{Importance, Quantizer};
 use crate::tensor::Dtype;
 use crate::transform::{Blocks, Chunk, Fitted, Grid, Source};
@@ -46,6 +46,9 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded
     let coded = in_chunks(&coding.grid, |chunk, Scratch { delta, restored, coeffs }| {
         source(chunk, delta);
         let levels = coding.quantize(delta, chunk);
+        if plan.rescale == Rescale::None {
+            return Ok((levels, Moments::of(delta, delta)));
+        }
         coding.dequantize(&levels, chunk, coeffs, restored)?;
         Ok((levels, Moments::of(delta, restored)))
     });
