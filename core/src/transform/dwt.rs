@@ -17,7 +17,7 @@ use std::str::FromStr;
 use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::transpose::{load, load_transposed, store};
+use super::transpose::transpose;
 use super::wavelet::{Level, Wavelet};
 use crate::error::{Error, Result};
 
