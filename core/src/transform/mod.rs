@@ -16,6 +16,9 @@ mod cosine;
 mod dct;
 mod dwt;
 mod fitted;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+pub(crate) mod fixture;
 mod grid;
 mod low_rank;
 mod mask;
