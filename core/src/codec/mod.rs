@@ -27,10 +27,17 @@ pub(crate) struct Pair<'a> {
     pub(crate) cols: usize,
 }
 
+/// A coded delta.
+pub(crate) struct Coded {
+    pub(crate) payload: Vec<u8>,
+    /// Sum of squares of the delta.
+    pub(crate) energy: f64,
+}
+
 /// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite.
 ///
 /// Both element types must be coded ones (checked by the caller), so that taking differences cannot fail.
-pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Vec<u8>>> {
+pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded>> {
     let grid = Grid::new(pair.rows, pair.cols, plan.transform.block());
     let source = |chunk: &Chunk, out: &mut Vec<f32>| pair.diff(chunk, out);
     let Some(survey) = Survey::take(&grid, plan, &source) else { return Ok(None) };
@@ -53,7 +60,8 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Vec<u
         return Ok(None);
     }
     let levels: Vec<Levels> = coded.into_iter().map(|(levels, _)| levels).collect();
-    Ok(Some(payload::write(&coding, plan.rescale.factor(&moments), &levels)))
+    let payload = payload::write(&coding, plan.rescale.factor(&moments), levels);
+    Ok(Some(Coded { payload, energy: moments.dd }))
 }
 
 /// The weights of one chunk: `out` = base + factor * reconstruction, in `dtype`; all slices cover just the chunk.
@@ -111,10 +119,7 @@ impl Survey {
             let mut delta = Vec::new();
             source(chunk, &mut delta);
             match plan.transform.block() {
-                Some(side) => {
-                    let blocks = Blocks::new(chunk, side);
-                    (0..chunk.blocks.len()).map(|i| blocks.mean_and_energy(&delta, i).1).collect()
-                }
+                Some(side) => Blocks::new(chunk, side).energies(&delta, chunk.blocks.len()),
                 None => vec![Moments::of(&delta, &delta).dd],
             }
         });

@@ -55,8 +55,8 @@ impl Transform {
             Self::None => Fitted::None,
             Self::Dct { block, table } => Fitted::dct(block, table)?,
             Self::Dwt { block, wavelet, levels, keep, table } => {
-                let wavelet = wavelet.fit(block, || sample(grid, block, source))?;
-                Fitted::dwt(Dwt::new(block, wavelet, levels, keep)?, table)?
+                let wavelet = wavelet.fit(block, || sample(grid, block, source));
+                Fitted::dwt(Dwt::new(block, &wavelet, levels, keep)?, table)?
             }
             Self::LowRank { rank, bits } => {
                 let basis = low_rank::fit(grid.cols, rank, bits, grid.chunks(), &chunk)?;
@@ -92,11 +92,7 @@ impl Fitted {
         let dct = Dct::new(block)?;
         let scale = match table {
             Table::None => Vec::new(),
-            // Coefficients are stored column by column.
-            Table::Jpeg => {
-                let table = jpeg_table(block);
-                (0..block * block).map(|i| table[i % block * block + i / block]).collect()
-            }
+            Table::Jpeg => by_columns(&jpeg_table(block), block),
         };
         Ok(Self::Dct(dct, Scale(table, scale)))
     }
@@ -107,7 +103,7 @@ impl Fitted {
             Table::Jpeg if dwt.levels() > 1 || dwt.block() % 2 == 1 => {
                 return Err(Error::invalid("table=jpeg of a wavelet needs one level and blocks of even size"));
             }
-            Table::Jpeg => jpeg_band_table(dwt.block()),
+            Table::Jpeg => by_columns(&jpeg_band_table(dwt.block()), dwt.block() / 2),
         };
         Ok(Self::Dwt(dwt, Scale(table, scale)))
     }
@@ -257,7 +253,7 @@ impl Fitted {
                 params.varint(dwt.block() as u64);
                 params.u8(*table as u8);
                 params.u8(dwt.levels() as u8);
-                params.u8(dwt.keep() as u8);
+                params.u8(dwt.keep().id());
                 dwt.wavelet().write(&mut params);
                 2
             }
@@ -294,7 +290,7 @@ impl Fitted {
                 let levels = usize::from(params.u8("wavelet levels")?);
                 let keep = Keep::from_id(params.u8("kept bands")?)?;
                 let wavelet = Wavelet::read(&mut params)?;
-                let dwt = Dwt::new(block, wavelet, levels, keep).map_err(|e| Error::corrupt(e.to_string()))?;
+                let dwt = Dwt::new(block, &wavelet, levels, keep).map_err(|e| Error::corrupt(e.to_string()))?;
                 Self::dwt(dwt, table)?
             }
             3 => Self::LowRank(read_basis(&mut params, rows, cols)?, None),
@@ -311,6 +307,11 @@ impl Fitted {
         params.finish("transform parameters")?;
         Ok(fitted)
     }
+}
+
+/// A row-major square table in the order of coefficients, which are stored column by column.
+fn by_columns(table: &[f32], side: usize) -> Vec<f32> {
+    (0..side).flat_map(|col| table.iter().skip(col).step_by(side).copied()).collect()
 }
 
 impl Scale {

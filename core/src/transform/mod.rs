@@ -20,6 +20,7 @@ mod fitted;
 #[allow(clippy::unwrap_used, clippy::panic)]
 pub(crate) mod fixture;
 mod grid;
+mod lattice;
 mod low_rank;
 mod mask;
 mod subspace;
@@ -34,6 +35,7 @@ pub(crate) use blocks::Blocks;
 pub use dwt::Keep;
 pub(crate) use fitted::{Band, Fitted, Source};
 pub(crate) use grid::{Chunk, Grid};
+pub use lattice::Lattice;
 pub use wavelet::Wavelet;
 
 use crate::error::{Error, Result};
