@@ -100,16 +100,22 @@ impl Coding {
         Blocks::new(chunk, self.grid.side()).mean(delta, block - chunk.blocks.start)
     }
 
-    /// Inverse: the reconstruction of a chunk, written into the zeroed `delta`.
+    /// Inverse: the reconstruction of a chunk in `delta`; `coeffs` is scratch.
     ///
     /// Lists that are too short for the chunk leave zeros behind; the reader has checked their lengths.
-    pub(crate) fn dequantize(&self, levels: &Levels, chunk: &Chunk, delta: &mut [f32]) -> Result<()> {
+    pub(crate) fn dequantize(
+        &self,
+        levels: &Levels,
+        chunk: &Chunk,
+        coeffs: &mut Vec<f32>,
+        delta: &mut Vec<f32>,
+    ) -> Result<()> {
         let which = self.transformed(chunk);
         let bands = self.transform.bands(chunk, levels.positions.len());
-        let mut values = vec![0.0; which.len() * bands.iter().map(|band| band.len).sum::<usize>()];
-        let coeffs = values.as_mut_slice();
+        coeffs.resize(which.len() * bands.iter().map(|band| band.len).sum::<usize>(), 0.0);
+        delta.resize(chunk.len(), 0.0);
         pulp::Arch::new().dispatch(Dequantize { coding: self, levels, bands: &bands, chunk, coeffs, delta });
-        self.transform.inverse(values, &levels.positions, chunk, &which, delta)
+        self.transform.inverse(coeffs, &levels.positions, chunk, &which, delta)
     }
 }
 

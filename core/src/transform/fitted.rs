@@ -192,32 +192,32 @@ impl Fitted {
         coeffs
     }
 
-    /// The weights of blocks `which`, written into `delta`, which is zero before. Errors: Corrupt if the
-    /// coefficients are not those of the chunk.
+    /// The weights of blocks `which`, written into `delta`. The coefficients `values` may be overwritten, or, where
+    /// they are the weights themselves, change places with `delta`. Errors: Corrupt if they are not those of the chunk.
     pub(crate) fn inverse(
         &self,
-        mut values: Vec<f32>,
+        values: &mut Vec<f32>,
         positions: &[u32],
         chunk: &Chunk,
         which: &[usize],
-        delta: &mut [f32],
+        delta: &mut Vec<f32>,
     ) -> Result<()> {
         match self {
-            Self::None => delta.copy_from_slice(&values),
+            Self::None => std::mem::swap(values, delta),
             Self::Dct(dct, scale) => {
-                scale.multiply(&mut values);
-                dct.inverse(&mut values);
-                Blocks::new(chunk, dct.block()).scatter(&values, which, delta);
+                scale.multiply(values);
+                dct.inverse(values);
+                Blocks::new(chunk, dct.block()).scatter(values, which, delta);
             }
             Self::Dwt(dwt, scale) => {
-                scale.multiply(&mut values);
+                scale.multiply(values);
                 let mut blocks = vec![0.0; which.len() * dwt.block() * dwt.block()];
-                dwt.inverse(&values, &mut blocks);
+                dwt.inverse(values, &mut blocks);
                 Blocks::new(chunk, dwt.block()).scatter(&blocks, which, delta);
             }
-            Self::LowRank(basis, _) => basis.inverse(&values, delta)?,
-            Self::Mask(mask) => mask.inverse(positions, &values, delta)?,
-            Self::Top(..) => scatter(positions, &values, 1.0, delta)?,
+            Self::LowRank(basis, _) => basis.inverse(values, delta)?,
+            Self::Mask(mask) => mask.inverse(positions, values, delta)?,
+            Self::Top(..) => scatter(positions, values, 1.0, delta)?,
         }
         Ok(())
     }
