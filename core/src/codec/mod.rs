@@ -4,6 +4,8 @@
 
 mod levels;
 mod payload;
+#[cfg(test)]
+mod predecessor_tests;
 
 use std::cell::RefCell;
 
