@@ -1,2 +1,87 @@
-//! The delta-dct command.
-fn main() {}
+//! The `delta-dct` command.
+//!
+//! | place | what |
+//! |---|---|
+//! | `commands/` | one file per subcommand: its options, its help, its work |
+//! | `method_args.rs` | options that say how tensors are coded, as the library's text form |
+//! | `run_args.rs` | options of every run: threads, JSON, quiet, verbose |
+//! | `failure.rs` | errors to one line on stderr and an exit code |
+//! | `progress.rs`, `interrupt.rs` | the bar on stderr; signals |
+//! | `groups.rs` | sums by kind of tensor |
+//! | `table.rs`, `plans.rs`, `units.rs` | how tables, plans and numbers look |
+
+mod commands;
+mod failure;
+mod groups;
+mod interrupt;
+mod method_args;
+mod plans;
+mod progress;
+mod run_args;
+mod table;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
+
+/// Store a fine-tuned model as a very small file against its base model, and get the weights back.
+#[derive(Parser)]
+#[command(name = "delta-dct", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Compress(Box<compress::CompressArgs>),
+    Apply(apply::ApplyArgs),
+    Inspect(inspect::InspectArgs),
+    Verify(verify::VerifyArgs),
+    Methods(methods::MethodsArgs),
+    Demo(demo::DemoArgs),
+    Bench(bench::BenchArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+    0  success
+    1  any other failure
+    2  the command line makes no sense (unknown option, method or value)
+    3  the operating system refused (no such file, permission, disk full, output exists)
+    4  a file is damaged or ends early
+    5  a file needs a feature or format version that this build does not have
+    6  base, fine-tuned model and file do not belong together
+    7  a file asks for more than a limit allows
+  130  interrupted (SIGINT, SIGTERM)
+
+Examples:
+  delta-dct compress --base base/ --finetuned ft/ -o ft.ddct
+  delta-dct apply --base base/ ft.ddct -o restored/
+  delta-dct verify ft.ddct --base base/
+  delta-dct inspect ft.ddct
+  delta-dct demo";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    interrupt::install();
+    let result = match &cli.command {
+        Command::Compress(args) => compress::run(args),
+        Command::Apply(args) => apply::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Methods(args) => methods::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => completions::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

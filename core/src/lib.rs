@@ -32,4 +32,4 @@ pub use plan::{Plan, Rescale};
 pub use quantize::{Importance, MinMax, Quantizer, Strategy, Uniform};
 pub use tensor::{Dtype, TensorInfo, TensorView};
 pub use tensor_codec::{decode_tensor, encode_tensor};
-pub use transform::{Keep, Table, Transform, Wavelet};
+pub use transform::{Keep, Lattice, Table, Transform, Wavelet};

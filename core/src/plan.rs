@@ -53,31 +53,7 @@ pub(crate) struct Moments {
 impl Moments {
     /// The sums over two slices of the same length.
     pub(crate) fn of(delta: &[f32], restored: &[f32]) -> Self {
-        const LANES: usize = 8;
-        #[inline(always)]
-        fn sum(delta: &[f32], restored: &[f32]) -> Moments {
-            let mut lanes = [[0.0f64; LANES]; 4];
-            let (d_chunks, d_rest) = delta.as_chunks::<LANES>();
-            let (r_chunks, r_rest) = restored.as_chunks::<LANES>();
-            let mut add = |lane: usize, d: f32, r: f32| {
-                let (d, r) = (f64::from(d), f64::from(r));
-                lanes[0][lane] += d * d;
-                lanes[1][lane] += d * r;
-                lanes[2][lane] += d.abs();
-                lanes[3][lane] += r.abs();
-            };
-            for (d, r) in d_chunks.iter().zip(r_chunks) {
-                for lane in 0..LANES {
-                    add(lane, d[lane], r[lane]);
-                }
-            }
-            for (lane, (&d, &r)) in d_rest.iter().zip(r_rest).enumerate() {
-                add(lane, d, r);
-            }
-            let [dd, dr, abs_d, abs_r] = lanes.map(|lane| lane.iter().sum());
-            Moments { dd, dr, abs_d, abs_r }
-        }
-        pulp::Arch::new().dispatch(|| sum(delta, restored))
+        pulp::Arch::new().dispatch(Sums { delta, restored })
     }
 
     pub(crate) fn plus(self, other: Self) -> Self {
@@ -88,6 +64,53 @@ impl Moments {
             abs_r: self.abs_r + other.abs_r,
         }
     }
+}
+
+/// [`Moments::of`], compiled for the vector unit.
+struct Sums<'a> {
+    delta: &'a [f32],
+    restored: &'a [f32],
+}
+
+impl pulp::NullaryFnOnce for Sums<'_> {
+    type Output = Moments;
+
+    /// In `f32` over runs that are short enough to lose nothing, and in `f64` over the runs.
+    #[inline(always)]
+    fn call(self) -> Moments {
+        const RUN: usize = 512;
+        let mut total = Moments::default();
+        for (delta, restored) in self.delta.chunks(RUN).zip(self.restored.chunks(RUN)) {
+            let sum = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
+            let [dd, dr, abs_d, abs_r] = run(delta, restored);
+            total = total.plus(Moments { dd: sum(dd), dr: sum(dr), abs_d: sum(abs_d), abs_r: sum(abs_r) });
+        }
+        total
+    }
+}
+
+const LANES: usize = 16;
+
+#[inline(always)]
+fn run(delta: &[f32], restored: &[f32]) -> [[f32; LANES]; 4] {
+    let mut lanes = [[0.0f32; LANES]; 4];
+    let (d_chunks, d_rest) = delta.as_chunks::<LANES>();
+    let (r_chunks, r_rest) = restored.as_chunks::<LANES>();
+    for (d, r) in d_chunks.iter().zip(r_chunks) {
+        for lane in 0..LANES {
+            lanes[0][lane] += d[lane] * d[lane];
+            lanes[1][lane] += d[lane] * r[lane];
+            lanes[2][lane] += d[lane].abs();
+            lanes[3][lane] += r[lane].abs();
+        }
+    }
+    for (lane, (&d, &r)) in d_rest.iter().zip(r_rest).enumerate() {
+        lanes[0][lane] += d * d;
+        lanes[1][lane] += d * r;
+        lanes[2][lane] += d.abs();
+        lanes[3][lane] += r.abs();
+    }
+    lanes
 }
 
 impl Rescale {

@@ -1,10 +1,13 @@
 //! One tensor to its record: chooses between the base itself, a coded delta and the plain values.
 
+use std::hash::Hasher;
+
 use rayon::prelude::*;
+use twox_hash::XxHash3_64;
 
 use crate::archive::TensorSummary;
 use crate::checkpoint::Checkpoint;
-use crate::codec::{Pair, encode_tensor as encode_delta};
+use crate::codec::{Coded, Pair, encode_tensor as encode_delta};
 use crate::container::{Body, Link as BaseLink, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
@@ -203,33 +206,43 @@ impl<'a> Shared<'a> {
         let tail = planes::encode(self.tail, plane_count(self.tuned.dtype));
         let body = Body::Base { link: self.link(), tail: &tail };
         let result = if lossy { 0 } else { digest(self.tuned.bytes) };
-        self.seal(Record { dtype: self.tuned.dtype, shape: self.tuned.shape.to_vec(), result, body }, lossy)
+        let record = Record { dtype: self.tuned.dtype, shape: self.tuned.shape.to_vec(), result, body };
+        let energy = if lossy { Some(energy(self.base, (self.tuned.dtype, self.head))?) } else { None };
+        self.seal(record, energy)
     }
 
     /// The coded delta; `None` where some difference is not finite.
     fn code(&self, plan: &Plan, dtype: Dtype) -> Result<Option<Encoded>> {
         let (rows, cols) = matrix(self.tuned.shape, self.rows);
         let pair = Pair { base: self.base, finetuned: (self.tuned.dtype, self.head), rows, cols };
-        let Some(payload) = encode_delta(&pair, plan)? else { return Ok(None) };
+        let Some(Coded { payload, energy }) = encode_delta(&pair, plan)? else { return Ok(None) };
         let dtype = if self.tail.is_empty() { dtype } else { self.tuned.dtype };
         let tail = planes::encode(self.tail, plane_count(dtype));
         let body = Body::Delta { link: self.link(), payload: &payload, tail: &tail };
         let record = Record { dtype, shape: self.tuned.shape.to_vec(), result: 0, body };
-        self.seal(record, true).map(Some)
+        self.seal(record, Some(energy)).map(Some)
     }
 
-    /// Finishes a record: decodes it as a reader would, for the digest of the result and its error.
-    fn seal(&self, mut record: Record<'_>, lossy: bool) -> Result<Encoded> {
+    /// Finishes a record: where it is lossy, decodes it as a reader would, for the digest of the result and for its
+    /// error relative to the `energy` of the delta.
+    fn seal(&self, mut record: Record<'_>, energy: Option<f64>) -> Result<Encoded> {
         let mut relative_error = None;
-        if lossy {
-            let mut check = Check::new(self);
-            let mut hasher = <twox_hash::XxHash3_64 as Default>::default();
+        if let Some(energy) = energy {
+            let mut hasher = XxHash3_64::new();
+            let mut rest = self.head;
+            let mut error = 0.0;
             reconstruct(&record, self.base.1, false, &mut |bytes: &[u8]| {
-                std::hash::Hasher::write(&mut hasher, bytes);
-                check.add(record.dtype, bytes)
+                hasher.write(bytes);
+                // What comes after the shared rows is exact.
+                let elements = (bytes.len() / element(record.dtype)).min(rest.len() / element(self.tuned.dtype));
+                let (now, later) = rest.split_at(elements * element(self.tuned.dtype));
+                rest = later;
+                let result = bytes.get(..elements * element(record.dtype)).unwrap_or_default();
+                error += self::energy((record.dtype, result), (self.tuned.dtype, now))?;
+                Ok(())
             })?;
-            record.result = std::hash::Hasher::finish(&hasher);
-            relative_error = Some(check.relative_error());
+            record.result = hasher.finish();
+            relative_error = Some(error / energy);
         }
         let bytes = record.write(self.name);
         let summary = TensorSummary::new(self.name, &record, bytes.len());
@@ -237,55 +250,18 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// Compares a reconstruction with the fine-tuned values, piece by piece.
-struct Check<'a> {
-    tuned: (Dtype, &'a [u8]),
-    base: (Dtype, &'a [u8]),
-    error: f64,
-    energy: f64,
+fn element(dtype: Dtype) -> usize {
+    dtype.bitsize() / 8
 }
 
-impl<'a> Check<'a> {
-    fn new(shared: &Shared<'a>) -> Self {
-        Self { tuned: (shared.tuned.dtype, shared.head), base: shared.base, error: 0.0, energy: 0.0 }
-    }
-
-    /// Takes the next bytes of the result; those beyond the shared rows are exact.
-    fn add(&mut self, dtype: Dtype, bytes: &[u8]) -> Result<()> {
-        const PIECE: usize = 1 << 14;
-        let size = |dtype: Dtype| dtype.bitsize() / 8;
-        let n = (bytes.len() / size(dtype)).min(self.tuned.1.len() / size(self.tuned.0));
-        let mut next = |(dtype, rest): &mut (Dtype, &'a [u8])| {
-            let (now, later) = rest.split_at((n * size(*dtype)).min(rest.len()));
-            *rest = later;
-            (*dtype, now)
-        };
-        let (tuned, base) = (next(&mut self.tuned), next(&mut self.base));
-        let part = |(dtype, bytes): (Dtype, &'a [u8]), at: usize, len: usize| {
-            (dtype, bytes.get(at * size(dtype)..(at + len) * size(dtype)).unwrap_or_default())
-        };
-        let sums: Vec<(f64, f64)> = (0..n.div_ceil(PIECE))
-            .into_par_iter()
-            .map(|i| {
-                let (at, len) = (i * PIECE, PIECE.min(n - i * PIECE));
-                let result = bytes.get(at * size(dtype)..(at + len) * size(dtype)).unwrap_or_default();
-                let mut difference = vec![0.0; len];
-                let mut delta = vec![0.0; len];
-                delta::diff((dtype, result), part(tuned, at, len), &mut difference)?;
-                delta::diff(part(base, at, len), part(tuned, at, len), &mut delta)?;
-                let sums = Moments::of(&difference, &delta);
-                Ok((sums.dd, Moments::of(&delta, &delta).dd))
-            })
-            .collect::<Result<_>>()?;
-        for (error, energy) in sums {
-            self.error += error;
-            self.energy += energy;
-        }
-        Ok(())
-    }
-
-    /// Not a number where the two do not differ as numbers.
-    fn relative_error(&self) -> f64 {
-        self.error / self.energy
-    }
+/// Sum of squares of the difference of two pieces of the same number of elements.
+fn energy(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
+    const PIECE: usize = 1 << 14;
+    let pieces = a.1.par_chunks(PIECE * element(a.0)).zip(b.1.par_chunks(PIECE * element(b.0)));
+    let sums = pieces.map(|(x, y)| {
+        let mut difference = vec![0.0; x.len() / element(a.0)];
+        delta::diff((a.0, x), (b.0, y), &mut difference)?;
+        Ok(Moments::of(&difference, &difference).dd)
+    });
+    Ok(sums.collect::<Result<Vec<f64>>>()?.iter().sum())
 }

@@ -47,6 +47,7 @@ impl Coding {
     }
 
     /// Class of block `i` of the matrix.
+    #[inline(always)]
     pub(crate) fn class(&self, i: usize) -> u8 {
         self.classes.get(i).copied().unwrap_or(0)
     }
@@ -86,31 +87,69 @@ impl Coding {
         let coeffs = self.transform.forward(delta, chunk, &which);
         let bands = self.transform.bands(chunk, coeffs.positions.len());
         let mut levels = Levels { symbols: vec![Vec::new(); self.contexts()], ..Levels::default() };
-        pulp::Arch::new().dispatch(|| self.quantize_blocks(&coeffs.values, &bands, chunk, delta, &mut levels));
+        let (coding, values) = (self, &coeffs.values);
+        let quantize = Quantize { coding, coeffs: values, bands: &bands, chunk, delta, levels: &mut levels };
+        pulp::Arch::new().dispatch(quantize);
         levels.positions = coeffs.positions;
         levels
     }
 
+    /// Mean of a block of the chunk.
     #[inline(always)]
-    fn quantize_blocks(&self, coeffs: &[f32], bands: &[Band], chunk: &Chunk, delta: &[f32], levels: &mut Levels) {
-        let mut coeffs = coeffs;
+    fn mean(&self, delta: &[f32], chunk: &Chunk, block: usize) -> f32 {
+        Blocks::new(chunk, self.grid.side()).mean(delta, block - chunk.blocks.start)
+    }
+
+    /// Inverse: the reconstruction of a chunk in `delta`; `coeffs` is scratch.
+    ///
+    /// Lists that are too short for the chunk leave zeros behind; the reader has checked their lengths.
+    pub(crate) fn dequantize(
+        &self,
+        levels: &Levels,
+        chunk: &Chunk,
+        coeffs: &mut Vec<f32>,
+        delta: &mut Vec<f32>,
+    ) -> Result<()> {
+        let which = self.transformed(chunk);
+        let bands = self.transform.bands(chunk, levels.positions.len());
+        coeffs.resize(which.len() * bands.iter().map(|band| band.len).sum::<usize>(), 0.0);
+        delta.resize(chunk.len(), 0.0);
+        pulp::Arch::new().dispatch(Dequantize { coding: self, levels, bands: &bands, chunk, coeffs, delta });
+        self.transform.inverse(coeffs, &levels.positions, chunk, &which, delta)
+    }
+}
+
+/// [`Coding::quantize`] after the transform. A struct, so that its body is compiled for the vector unit.
+struct Quantize<'a> {
+    coding: &'a Coding,
+    coeffs: &'a [f32],
+    bands: &'a [Band],
+    chunk: &'a Chunk,
+    delta: &'a [f32],
+    levels: &'a mut Levels,
+}
+
+impl pulp::NullaryFnOnce for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { coding, mut coeffs, bands, chunk, delta, levels } = self;
         for block in chunk.blocks.clone() {
-            let class = self.class(block);
-            if !self.is_transformed(class) {
-                let mean = self.mean(delta, chunk, block);
-                levels.means.push((mean / self.step).round_ties_even());
+            let class = coding.class(block);
+            if !coding.is_transformed(class) {
+                levels.means.push((coding.mean(delta, chunk, block) / coding.step).round_ties_even());
                 continue;
             }
             for &band in bands {
-                let Some((values, rest)) = coeffs.split_at_checked(band.len) else { return };
-                coeffs = rest;
-                let (bits, context) = self.width(class, band);
-                match &self.quantizer {
-                    Quantizer::Uniform(_) => uniform::quantize(values, self.step, &mut levels.integers),
+                let values = take(&mut coeffs, band.len);
+                let (bits, context) = coding.width(class, band);
+                match &coding.quantizer {
+                    Quantizer::Uniform(_) => uniform::quantize(values, coding.step, &mut levels.integers),
                     Quantizer::Sign => levels.symbols[context].extend(values.iter().map(|&x| u8::from(x >= 0.0))),
                     Quantizer::MinMax(_) if bits == 0 => {
-                        let wavelet = matches!(self.transform, Fitted::Dwt(..));
-                        levels.means.push(if wavelet { mean(values) } else { self.mean(delta, chunk, block) });
+                        let wavelet = matches!(coding.transform, Fitted::Dwt(..));
+                        levels.means.push(if wavelet { mean(values) } else { coding.mean(delta, chunk, block) });
                     }
                     Quantizer::MinMax(min_max) => {
                         let symbols = &mut levels.symbols[context];
@@ -120,49 +159,40 @@ impl Coding {
             }
         }
     }
+}
 
-    /// Mean of a block of the chunk.
-    fn mean(&self, delta: &[f32], chunk: &Chunk, block: usize) -> f32 {
-        Blocks::new(chunk, self.grid.side()).mean_and_energy(delta, block - chunk.blocks.start).0
-    }
+/// [`Coding::dequantize`] before the transform's inverse; likewise.
+struct Dequantize<'a> {
+    coding: &'a Coding,
+    levels: &'a Levels,
+    bands: &'a [Band],
+    chunk: &'a Chunk,
+    coeffs: &'a mut [f32],
+    delta: &'a mut [f32],
+}
 
-    /// Inverse: the reconstruction of a chunk, written into the zeroed `delta`.
-    ///
-    /// Lists that are too short for the chunk leave zeros behind; the reader has checked their lengths.
-    pub(crate) fn dequantize(&self, levels: &Levels, chunk: &Chunk, delta: &mut [f32]) -> Result<()> {
-        let which = self.transformed(chunk);
-        let bands = self.transform.bands(chunk, levels.positions.len());
-        let mut values = vec![0.0; which.len() * bands.iter().map(|band| band.len).sum::<usize>()];
-        pulp::Arch::new().dispatch(|| self.dequantize_blocks(levels, &bands, chunk, delta, &mut values));
-        self.transform.inverse(values, &levels.positions, chunk, &which, delta)
-    }
+impl pulp::NullaryFnOnce for Dequantize<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn dequantize_blocks(
-        &self,
-        levels: &Levels,
-        bands: &[Band],
-        chunk: &Chunk,
-        delta: &mut [f32],
-        coeffs: &mut [f32],
-    ) {
+    fn call(self) {
+        let Self { coding, levels, bands, chunk, mut coeffs, delta } = self;
         let mut symbols: Vec<&[u8]> = levels.symbols.iter().map(Vec::as_slice).collect();
         let mut integers = levels.integers.as_slice();
         let (mut ranges, mut means) = (levels.ranges.iter(), levels.means.iter());
-        let mut coeffs = coeffs;
         for block in chunk.blocks.clone() {
-            let class = self.class(block);
-            if !self.is_transformed(class) {
-                let mean = means.next().copied().unwrap_or(0.0) * self.step;
-                Blocks::new(chunk, self.grid.side()).fill(block - chunk.blocks.start, mean, delta);
+            let class = coding.class(block);
+            if !coding.is_transformed(class) {
+                let mean = means.next().copied().unwrap_or(0.0) * coding.step;
+                Blocks::new(chunk, coding.grid.side()).fill(block - chunk.blocks.start, mean, delta);
                 continue;
             }
             for &band in bands {
                 let Some((values, rest)) = coeffs.split_at_mut_checked(band.len) else { return };
                 coeffs = rest;
-                let (bits, context) = self.width(class, band);
-                match &self.quantizer {
-                    Quantizer::Uniform(_) => uniform::dequantize(take(&mut integers, band.len), self.step, values),
+                let (bits, context) = coding.width(class, band);
+                match &coding.quantizer {
+                    Quantizer::Uniform(_) => uniform::dequantize(take(&mut integers, band.len), coding.step, values),
                     Quantizer::Sign => {
                         let signs = take(&mut symbols[context], band.len);
                         values.iter_mut().zip(signs).for_each(|(x, &s)| *x = if s == 0 { -1.0 } else { 1.0 });

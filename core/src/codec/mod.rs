@@ -25,10 +25,17 @@ pub(crate) struct Pair<'a> {
     pub(crate) cols: usize,
 }
 
+/// A coded delta.
+pub(crate) struct Coded {
+    pub(crate) payload: Vec<u8>,
+    /// Sum of squares of the delta.
+    pub(crate) energy: f64,
+}
+
 /// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite.
 ///
 /// Both element types must be coded ones (checked by the caller), so that taking differences cannot fail.
-pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Vec<u8>>> {
+pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded>> {
     let grid = Grid::new(pair.rows, pair.cols, plan.transform.block());
     let source = |chunk: &Chunk, out: &mut Vec<f32>| pair.diff(chunk, out);
     let Some(survey) = Survey::take(&grid, plan, &source) else { return Ok(None) };
@@ -36,22 +43,19 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Vec<u
     let classes = survey.classes(&grid, &transform, &plan.quantizer, &source)?;
     let coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 
-    let coded: Vec<(Levels, Moments)> = in_chunks(&coding.grid, |chunk| {
-        let mut delta = Vec::new();
-        source(chunk, &mut delta);
-        let levels = coding.quantize(&delta, chunk);
-        let mut restored = vec![0.0; delta.len()];
-        coding.dequantize(&levels, chunk, &mut restored)?;
-        Ok((levels, Moments::of(&delta, &restored)))
-    })
-    .into_iter()
-    .collect::<Result<_>>()?;
-    let moments = coded.iter().fold(Moments::default(), |sum, (_, m)| sum.plus(*m));
+    let coded = in_chunks(&coding.grid, |chunk, Scratch { delta, restored, coeffs }| {
+        source(chunk, delta);
+        let levels = coding.quantize(delta, chunk);
+        coding.dequantize(&levels, chunk, coeffs, restored)?;
+        Ok((levels, Moments::of(delta, restored)))
+    });
+    let (levels, moments): (Vec<Levels>, Vec<Moments>) = coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let moments = moments.into_iter().fold(Moments::default(), Moments::plus);
     if !moments.dd.is_finite() {
         return Ok(None);
     }
-    let levels: Vec<Levels> = coded.into_iter().map(|(levels, _)| levels).collect();
-    Ok(Some(payload::write(&coding, plan.rescale.factor(&moments), &levels)))
+    let payload = payload::write(&coding, plan.rescale.factor(&moments), levels);
+    Ok(Some(Coded { payload, energy: moments.dd }))
 }
 
 /// The weights of one chunk: `out` = base + factor * reconstruction, in `dtype`; all slices cover just the chunk.
@@ -61,35 +65,42 @@ pub(crate) fn decode_chunk(
     base: (Dtype, &[u8]),
     dtype: Dtype,
     out: &mut [u8],
+    scratch: &mut Scratch,
 ) -> Result<()> {
     let chunk = payload.coding.grid.chunk(index);
     let levels = payload.levels(index)?;
-    let mut restored = vec![0.0; chunk.len()];
-    payload.coding.dequantize(&levels, &chunk, &mut restored)?;
-    delta::apply(base, &restored, payload.factor, dtype, out)
+    payload.coding.dequantize(&levels, &chunk, &mut scratch.coeffs, &mut scratch.restored)?;
+    delta::apply(base, &scratch.restored, payload.factor, dtype, out)
+}
+
+/// Buffers that a thread uses for one chunk after another.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    delta: Vec<f32>,
+    restored: Vec<f32>,
+    coeffs: Vec<f32>,
 }
 
 /// Runs `f` over all chunks in parallel; results in chunk order.
-fn in_chunks<T: Send>(grid: &Grid, f: impl Fn(&Chunk) -> T + Sync + Send) -> Vec<T> {
-    (0..grid.chunks()).into_par_iter().map(|i| f(&grid.chunk(i))).collect()
+fn in_chunks<T: Send>(grid: &Grid, f: impl Fn(&Chunk, &mut Scratch) -> T + Sync + Send) -> Vec<T> {
+    let chunks = (0..grid.chunks()).into_par_iter();
+    chunks.map_init(Scratch::default, |scratch, i| f(&grid.chunk(i), scratch)).collect()
 }
 
 impl Pair<'_> {
     /// The delta of `chunk`; zeros if the elements cannot be read as numbers.
     fn diff(&self, chunk: &Chunk, out: &mut Vec<f32>) {
-        out.clear();
         out.resize(chunk.len(), 0.0);
-        let part = |(dtype, bytes): (Dtype, &'_ [u8])| {
-            let range = chunk.bytes(dtype.bitsize() / 8);
-            (dtype, range)
-        };
-        let ((base, base_range), (tuned, tuned_range)) = (part(self.base), part(self.finetuned));
-        let base = (base, self.base.1.get(base_range).unwrap_or_default());
-        let tuned = (tuned, self.finetuned.1.get(tuned_range).unwrap_or_default());
+        let (base, tuned) = (part(self.base, chunk), part(self.finetuned, chunk));
         if delta::diff(base, tuned, out).is_err() {
             out.fill(f32::NAN);
         }
     }
+}
+
+/// The elements of `chunk`.
+fn part<'a>((dtype, bytes): (Dtype, &'a [u8]), chunk: &Chunk) -> (Dtype, &'a [u8]) {
+    (dtype, bytes.get(chunk.bytes(dtype.bitsize() / 8)).unwrap_or_default())
 }
 
 /// What is known of a delta before it is coded: the energy (sum of squares) of each block.
@@ -105,15 +116,11 @@ impl Survey {
         if !plan.needs_survey() {
             return Some(Self { energies: Vec::new(), weights });
         }
-        let energies = in_chunks(grid, |chunk| {
-            let mut delta = Vec::new();
-            source(chunk, &mut delta);
+        let energies = in_chunks(grid, |chunk, Scratch { delta, .. }| {
+            source(chunk, delta);
             match plan.transform.block() {
-                Some(side) => {
-                    let blocks = Blocks::new(chunk, side);
-                    (0..chunk.blocks.len()).map(|i| blocks.mean_and_energy(&delta, i).1).collect()
-                }
-                None => vec![Moments::of(&delta, &delta).dd],
+                Some(side) => Blocks::new(chunk, side).energies(delta, chunk.blocks.len()),
+                None => vec![Moments::of(delta, delta).dd],
             }
         });
         let survey = Self { energies: energies.concat(), weights };
@@ -146,10 +153,9 @@ impl Survey {
         let scores = match min_max.importance {
             Importance::Pre => &self.energies,
             Importance::Post(corner) => {
-                let energies = in_chunks(grid, |chunk| {
-                    let mut delta = Vec::new();
-                    source(chunk, &mut delta);
-                    transform.corner_energies(&delta, chunk, usize::from(corner))
+                let energies = in_chunks(grid, |chunk, Scratch { delta, .. }| {
+                    source(chunk, delta);
+                    transform.corner_energies(delta, chunk, usize::from(corner))
                 });
                 post = energies.into_iter().collect::<Result<Vec<_>>>()?.concat();
                 &post

@@ -34,6 +34,8 @@ struct ChunkBytes<'a> {
 
 /// The levels of one chunk as symbols, one vector a stream, and the bits that tokens leave over.
 struct Packed {
+    /// Number of positions.
+    kept: usize,
     streams: Vec<Vec<u8>>,
     /// How often each symbol occurs in each stream.
     counts: Vec<[u64; 256]>,
@@ -41,7 +43,7 @@ struct Packed {
 }
 
 /// Writes the payload of `levels`, one item a chunk.
-pub(super) fn write(coding: &Coding, factor: f32, levels: &[Levels]) -> Vec<u8> {
+pub(super) fn write(coding: &Coding, factor: f32, levels: Vec<Levels>) -> Vec<u8> {
     let mut out = Writer::default();
     coding.transform.write(&mut out);
     coding.quantizer.write(&mut out);
@@ -55,10 +57,10 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: &[Levels]) -> Vec<u8> 
         out.bytes(&stream);
     }
     if matches!(coding.quantizer, Quantizer::MinMax(_)) {
-        write_parameters(coding, levels, &mut out);
+        write_parameters(coding, &levels, &mut out);
     }
 
-    let packed: Vec<Packed> = levels.par_iter().map(|levels| pack(coding, levels)).collect();
+    let packed: Vec<Packed> = levels.into_par_iter().map(|levels| pack(coding, levels)).collect();
     let models: Vec<Option<Model>> = (coding.streams().into_iter().enumerate())
         .map(|(i, used)| {
             used.then(|| Model::fit(&sum(packed.iter().map(|p| &p.counts[i])), packed.len()))
@@ -66,10 +68,10 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: &[Levels]) -> Vec<u8> 
         .collect();
     models.iter().flatten().for_each(|model| model.write(&mut out));
 
-    let encode = |(packed, levels): (&Packed, &Levels)| {
+    let encode = |packed: &Packed| {
         let mut chunk = Writer::default();
         if coding.transform.stores_positions() {
-            chunk.varint(levels.positions.len() as u64);
+            chunk.varint(packed.kept as u64);
         }
         for (model, symbols) in models.iter().zip(&packed.streams) {
             let Some(model) = model else { continue };
@@ -82,7 +84,7 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: &[Levels]) -> Vec<u8> 
         }
         chunk.0
     };
-    let chunks: Vec<Vec<u8>> = packed.par_iter().zip(levels).map(encode).collect();
+    let chunks: Vec<Vec<u8>> = packed.par_iter().map(encode).collect();
     out.0.extend(chunks.concat());
     out.0
 }
@@ -239,9 +241,9 @@ fn read_floats(input: &mut Reader<'_>, count: usize, exact: bool) -> Result<Vec<
 }
 
 /// Levels to symbols: tokens for integers and for the gaps between positions come after the symbol contexts.
-fn pack(coding: &Coding, levels: &Levels) -> Packed {
+fn pack(coding: &Coding, levels: Levels) -> Packed {
     let mut extra = BitWriter::default();
-    let mut streams = levels.symbols.clone();
+    let mut streams = levels.symbols;
     let (mut tokens, mut gaps) = (Vec::new(), Vec::new());
     if coding.transform.stores_positions() {
         let mut next = 0;
@@ -257,7 +259,7 @@ fn pack(coding: &Coding, levels: &Levels) -> Packed {
     tokenize(&levels.integers, &mut tokens, &mut extra);
     streams.extend([tokens, gaps]);
     let counts = streams.iter().map(|stream| histogram(stream)).collect();
-    Packed { streams, counts, extra: extra.finish() }
+    Packed { kept: levels.positions.len(), streams, counts, extra: extra.finish() }
 }
 
 fn sum<'a>(counts: impl Iterator<Item = &'a [u64; 256]>) -> [u64; 256] {

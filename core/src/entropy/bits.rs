@@ -58,21 +58,32 @@ impl<'a> BitReader<'a> {
     }
 
     /// The next `len` bits, 0 to 64 of them; `what` names them in the error.
-    #[inline]
     pub(crate) fn take(&mut self, len: u32, what: &str) -> Result<u64> {
+        self.next(len).ok_or_else(|| Error::truncated(what))
+    }
+
+    /// The next `len` bits, 0 to 64 of them, if they are there.
+    #[inline(always)]
+    pub(crate) fn next(&mut self, len: u32) -> Option<u64> {
         if len > 56 {
-            let low = self.take(32, what)?;
-            return Ok(low | self.take(len - 32, what)? << 32);
+            let low = self.next_few(32)?;
+            return Some(low | self.next_few(len - 32)? << 32);
         }
-        let end = self.position + len as usize;
-        if end > 8 * self.bytes.len() {
-            return Err(Error::truncated(what));
-        }
-        let rest = &self.bytes[self.position / 8..];
-        let window = rest.first_chunk().copied().unwrap_or_else(|| padded(rest));
+        self.next_few(len)
+    }
+
+    /// The next `len` bits, 0 to 56 of them.
+    #[inline(always)]
+    fn next_few(&mut self, len: u32) -> Option<u64> {
+        let rest = self.bytes.get(self.position / 8..)?;
+        let window = match rest.first_chunk() {
+            Some(window) => *window,
+            None if self.position + len as usize > 8 * self.bytes.len() => return None,
+            None => padded(rest),
+        };
         let bits = u64::from_le_bytes(window) >> (self.position % 8);
-        self.position = end;
-        Ok(bits & ((1 << len) - 1))
+        self.position += len as usize;
+        Some(bits & ((1 << len) - 1))
     }
 
     /// The next value in Elias' gamma code (see [`BitWriter::put_gamma`]), at most 16 bits long.

@@ -6,12 +6,12 @@
 //! | bits | what |
 //! |---|---|
 //! | 4 | `m`: how many bits under the leading one each frequency keeps, 0 to 11 |
-//! | 8 | `last`: no symbol above it has a frequency |
-//! | 8 | `rest`: the symbol that gets what the others leave of 4096; at most `last` |
+//! | 8 | `rest`: the symbol that gets what the others leave of 4096 |
+//! | 8 | `last`: no symbol above it, other than `rest`, has a frequency |
 //! | | then, for the symbols 0 to `last` without `rest`, in rising order, and with `c' = 8` at first: |
-//! | gamma | `zigzag(c - c') + 1`, where `c` is the bit length of `f` (0 where `f = 0`), 0 to 12; then `c' = c` |
-//! | gamma | only where `c = 0`: how many of the symbols in turn, this one included, have `f = 0`; the others of them are skipped |
-//! | `k` | only where `c > 0`, with `k = min(m, c - 1)`: `j`; `f = 2^(c-1) + j 2^(c-1-k)` |
+//! | gamma | `v`. If `v = 4`, this symbol has `f = 0`; else the bit length of `f` is `c = c' + d`, 1 to 12, where `zigzag(d)` is `v - 1` for `v < 4` and `v - 2` for `v > 4`; then `c' = c` |
+//! | gamma | only where `v = 4`: how many symbols in turn, this one included, have `f = 0`; the others of them are skipped |
+//! | `k` | only where `v` is not 4, with `k = min(m, c - 1)`: `j`; then `f = 2^(c-1) + j 2^(c-1-k)` |
 //!
 //! The last byte is filled up with zeros. (`zigzag(d)` is `2d` where `d >= 0`, else `-2d - 1`; the gamma code is
 //! that of `bits.rs`.) A decoder needs no more than that. This encoder chooses the frequencies with integers alone:
@@ -34,6 +34,8 @@ pub(super) const SCALE: u32 = 1 << SCALE_BITS;
 const EXACT: u32 = SCALE_BITS - 1;
 /// The bit length that the first one is coded against.
 const FIRST_CLASS: u32 = 8;
+/// Stands for absent symbols among the codes of bit lengths, behind those for a difference of at most one.
+const ABSENT: u64 = 4;
 const WHAT: &str = "a table of symbol frequencies";
 
 /// The frequencies of the 256 symbols, with what their stored form needs.
@@ -79,27 +81,26 @@ impl Frequencies {
     /// The stored form.
     pub(super) fn stored(&self) -> Vec<u8> {
         let mut bits = BitWriter::default();
-        let last = self.of.iter().rposition(|&f| f > 0).unwrap_or(0);
+        let last = (0..256).rfind(|&s| self.of[s] > 0 && s != self.rest).unwrap_or(0);
         bits.put(u64::from(self.precision), 4);
-        bits.put(last as u64, 8);
         bits.put(self.rest as u64, 8);
+        bits.put(last as u64, 8);
         let mut others = (0..=last).filter(|&s| s != self.rest).map(|s| self.of[s]).peekable();
         let mut previous = FIRST_CLASS;
         while let Some(f) = others.next() {
+            if f == 0 {
+                let run = 1 + std::iter::from_fn(|| others.next_if_eq(&0)).count();
+                bits.put_gamma(ABSENT);
+                bits.put_gamma(run as u64);
+                continue;
+            }
             let class = class(f);
             let difference = class as i32 - previous as i32;
-            bits.put_gamma((difference << 1 ^ difference >> 31) as u64 + 1);
+            let zigzag = (difference << 1 ^ difference >> 31) as u64;
+            bits.put_gamma(zigzag + if zigzag + 1 < ABSENT { 1 } else { 2 });
             previous = class;
-            if class == 0 {
-                let mut run = 1;
-                while others.next_if_eq(&0).is_some() {
-                    run += 1;
-                }
-                bits.put_gamma(run);
-            } else {
-                let kept = self.precision.min(class - 1);
-                bits.put(u64::from((f ^ 1 << (class - 1)) >> (class - 1 - kept)), kept);
-            }
+            let kept = self.precision.min(class - 1);
+            bits.put(u64::from((f ^ 1 << (class - 1)) >> (class - 1 - kept)), kept);
         }
         bits.finish()
     }
@@ -108,28 +109,28 @@ impl Frequencies {
     pub(super) fn read(bytes: &[u8]) -> Result<(Self, usize)> {
         let mut bits = BitReader::new(bytes);
         let precision = bits.take(4, WHAT)? as u32;
-        let last = bits.take(8, WHAT)? as usize;
         let rest = bits.take(8, WHAT)? as usize;
-        if precision > EXACT || rest > last {
-            return Err(Error::corrupt(format!(
-                "{WHAT}: its head {precision}, {last}, {rest} is impossible"
-            )));
+        let last = bits.take(8, WHAT)? as usize;
+        if precision > EXACT {
+            return Err(Error::corrupt(format!("{WHAT}: a precision of {precision} bits")));
         }
         let mut of = [0; 256];
         let mut previous = FIRST_CLASS;
         let mut others = (0..=last).filter(|&s| s != rest);
         while let Some(symbol) = others.next() {
-            previous = read_class(&mut bits, previous)?;
-            if previous == 0 {
+            let value = bits.take_gamma(WHAT)?;
+            if value == ABSENT {
                 let run = bits.take_gamma(WHAT)? as usize;
                 if run > 1 && others.nth(run - 2).is_none() {
                     return Err(Error::corrupt(format!("{WHAT}: {run} absent symbols are too many")));
                 }
-            } else {
-                let kept = precision.min(previous - 1);
-                let under = (bits.take(kept, WHAT)? as u32) << (previous - 1 - kept);
-                of[symbol] = 1 << (previous - 1) | under;
+                continue;
             }
+            let zigzag = value - if value < ABSENT { 1 } else { 2 };
+            previous = next_class(previous, zigzag)?;
+            let kept = precision.min(previous - 1);
+            let under = (bits.take(kept, WHAT)? as u32) << (previous - 1 - kept);
+            of[symbol] = 1 << (previous - 1) | under;
         }
         let sum: u32 = of.iter().sum();
         if sum == 0 || sum >= SCALE {
@@ -140,12 +141,10 @@ impl Frequencies {
     }
 }
 
-/// The bit length after `previous`.
-fn read_class(bits: &mut BitReader, previous: u32) -> Result<u32> {
-    let zigzag = bits.take_gamma(WHAT)? - 1;
-    let difference = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-    let class = i64::from(previous) + difference;
-    if (0..=i64::from(SCALE_BITS)).contains(&class) {
+/// The bit length that differs from `previous` by what `zigzag` stands for.
+fn next_class(previous: u32, zigzag: u64) -> Result<u32> {
+    let class = i64::from(previous) + ((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
+    if (1..=i64::from(SCALE_BITS)).contains(&class) {
         return Ok(class as u32);
     }
     Err(Error::corrupt(format!("{WHAT}: a frequency of {class} bits")))

@@ -25,10 +25,8 @@ use super::{Model, histogram};
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
 
-/// The smallest unsigned value that has extra bits, and its token.
+/// The smallest unsigned value that is split into token and extra bits; also the token of it.
 const FIRST_SPLIT: u8 = 16;
-/// The token of the largest 64-bit value.
-const LAST_TOKEN: u8 = 135;
 const WHAT: &str = "a list of integers";
 
 /// Appends one token per value to `tokens` and the extra bits to `extra`.
@@ -39,10 +37,9 @@ pub(crate) fn tokenize<T: Copy + Into<i64>>(values: &[T], tokens: &mut Vec<u8>, 
         if unsigned < u64::from(FIRST_SPLIT) {
             return unsigned as u8;
         }
-        let n = unsigned.ilog2();
-        let below = unsigned ^ 1 << n;
-        extra.put(below & ((1 << (n - 1)) - 1), n - 1);
-        FIRST_SPLIT + 2 * (n - 4) as u8 + (below >> (n - 1)) as u8
+        let under = unsigned.ilog2() - 1;
+        extra.put(unsigned & ((1 << under) - 1), under);
+        (10 + 2 * u64::from(under) + (unsigned >> under & 1)) as u8
     }));
 }
 
@@ -56,25 +53,45 @@ pub(crate) fn detokenize<T: TryFrom<i64>>(
     if tokens.len() != values.len() {
         return Err(Error::corrupt(format!("{} tokens for {} integers", tokens.len(), values.len())));
     }
+    let mut bits = *extra;
     for (to, &token) in values.iter_mut().zip(tokens) {
-        let value = join(token, extra)?;
-        *to = T::try_from(value).map_err(|_| Error::corrupt(format!("the level {value} is out of range")))?;
+        let value = join(token, &mut bits).ok_or_else(|| broken(token))?;
+        *to = T::try_from(value).map_err(|_| Error::corrupt(format!("{WHAT}: {value} is out of range")))?;
     }
+    *extra = bits;
     Ok(())
 }
 
-/// The value of one token and its extra bits.
-#[inline]
-fn join(token: u8, extra: &mut BitReader) -> Result<i64> {
-    let mut unsigned = u64::from(token);
-    if token >= FIRST_SPLIT {
-        if token > LAST_TOKEN {
-            return Err(Error::corrupt(format!("{WHAT}: there is no token {token}")));
+/// What each token stands for: the value without its extra bits, and how many of those there are.
+static PARTS: [(u64, u32); 136] = {
+    let mut parts = [(0, 0); 136];
+    let mut token = 0;
+    while token < parts.len() {
+        parts[token] = (token as u64, 0);
+        if token >= FIRST_SPLIT as usize {
+            let under = 3 + (token as u32 - FIRST_SPLIT as u32) / 2;
+            parts[token] = ((2 | token as u64 & 1) << under, under);
         }
-        let n = u32::from(4 + (token - FIRST_SPLIT) / 2);
-        unsigned = (2 | u64::from(token & 1)) << (n - 1) | extra.take(n - 1, WHAT)?;
+        token += 1;
     }
-    Ok((unsigned >> 1) as i64 ^ -((unsigned & 1) as i64))
+    parts
+};
+
+/// The value of one token and its extra bits, if both exist.
+#[inline(always)]
+fn join(token: u8, extra: &mut BitReader) -> Option<i64> {
+    let &(base, under) = PARTS.get(token as usize)?;
+    let unsigned = if under == 0 { base } else { base | extra.next(under)? };
+    Some((unsigned >> 1) as i64 ^ -((unsigned & 1) as i64))
+}
+
+/// Why [`join`] gave nothing.
+#[cold]
+fn broken(token: u8) -> Error {
+    if (token as usize) < PARTS.len() {
+        return Error::truncated(WHAT);
+    }
+    Error::corrupt(format!("{WHAT}: there is no token {token}"))
 }
 
 /// Appends a list of integers that carries everything but its length.
@@ -110,7 +127,8 @@ pub(crate) fn decode_ints(input: &mut Reader, count: usize) -> Result<Vec<i64>> 
     let mut tokens = vec![0; count];
     model.decode(stream, &mut tokens)?;
     let mut extra = BitReader::new(input.0);
-    let values = tokens.iter().map(|&token| join(token, &mut extra)).collect::<Result<_>>()?;
+    let mut values = vec![0; count];
+    detokenize(&tokens, &mut extra, &mut values)?;
     input.take(extra.used(WHAT)?, WHAT)?;
     Ok(values)
 }

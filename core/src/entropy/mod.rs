@@ -195,9 +195,20 @@ fn split_pairs(pairs: &mut [u8], symbols: &mut [u8]) -> Result<()> {
 
 /// How often each symbol occurs.
 pub(crate) fn histogram(symbols: &[u8]) -> [u64; 256] {
+    // Four tables, so that equal symbols in a row do not wait for each other.
+    let mut tables = [[0u32; 256]; 4];
     let mut counts = [0; 256];
-    for &symbol in symbols {
-        counts[symbol as usize] += 1;
+    for run in symbols.chunks(u32::MAX as usize) {
+        let (fours, rest) = run.as_chunks::<4>();
+        for four in fours {
+            for (table, &symbol) in tables.iter_mut().zip(four) {
+                table[symbol as usize] += 1;
+            }
+        }
+        rest.iter().for_each(|&symbol| tables[0][symbol as usize] += 1);
+        for table in &mut tables {
+            counts.iter_mut().zip(table).for_each(|(count, n)| *count += u64::from(std::mem::take(n)));
+        }
     }
     counts
 }

@@ -11,7 +11,7 @@
 //! if x < 2^16 and words are left:  x = 2^16 x + the next word
 //! ```
 //!
-//! Words are unsigned, 16 bits, little-endian. At the end no word is left, and each state is the *resting state*: 0 with
+//! Words are unsigned, 16 bits, little-endian. At the end no word is left, and each state is the *resting state*: 255 with
 //! one lane, 2^16 with four. The bytes, `T` of them:
 //!
 //! | lanes | bytes | what |
@@ -38,6 +38,9 @@ const MANY: usize = 4096;
 const LANES: usize = 4;
 /// A state below this takes in a word; also the resting state of several lanes.
 const LOW: u32 = 1 << 16;
+/// The resting state of a single lane. Being below `LOW` saves a byte; not being very small, where a cut stream ends,
+/// it still shows the cut.
+const ALONE: u32 = 255;
 /// Most symbols that one byte can stand for: `8 / log2(4096 / 4095)`, rounded up.
 const SYMBOLS_PER_BYTE: usize = 22_711;
 const WHAT: &str = "a rANS stream";
@@ -105,7 +108,7 @@ impl Table {
     /// Appends the stream of `symbols`, which all have a frequency.
     pub(super) fn encode(&self, symbols: &[u8], out: &mut Vec<u8>) {
         if symbols.len() < MANY {
-            let ([state], words) = self.encode_lanes(symbols, 0);
+            let ([state], words) = self.encode_lanes(symbols, ALONE);
             let len = 4 - state.leading_zeros() as usize / 8;
             out.extend(&state.to_le_bytes()[..len]);
             out.extend(words.as_flattened());
@@ -164,7 +167,7 @@ impl Table {
             let (head, words) = bytes.split_at(bytes.len().min(4 - bytes.len() % 2));
             let mut state = [0; 4];
             state[..head.len()].copy_from_slice(head);
-            return self.decode_lanes([u32::from_le_bytes(state)], words, symbols, 0);
+            return self.decode_lanes([u32::from_le_bytes(state)], words, symbols, ALONE);
         }
         let (head, words) = bytes.split_at_checked(4 * LANES).ok_or_else(|| Error::truncated(WHAT))?;
         let mut states = [0; LANES];

@@ -132,9 +132,17 @@ pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut 
     if width == 0.0 {
         levels.resize(levels.len() + coeffs.len(), 0);
     } else {
-        levels.extend(coeffs.iter().map(|&x| ((x - lo) / width * n).round_ties_even() as u8));
+        levels.extend(coeffs.iter().map(|&x| nearest((x - lo) / width * n)));
     }
     (lo, hi)
+}
+
+/// `x` of 0 to 255 rounded half to even. The sum has no room for a fraction, and its lowest bits are the integer:
+/// unlike `round_ties_even` this is one vector instruction everywhere.
+#[inline(always)]
+fn nearest(x: f32) -> u8 {
+    const SHIFT: f32 = (3 << 22) as f32;
+    (x + SHIFT).to_bits() as u8
 }
 
 /// The values of `levels` (one per element of `coeffs`).

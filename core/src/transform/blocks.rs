@@ -59,28 +59,52 @@ impl Blocks {
         }
     }
 
-    /// Mean over the padded block `i`, in `f32` as the predecessor computes it, and its energy (sum of squares).
-    pub(crate) fn mean_and_energy(&self, chunk: &[f32], i: usize) -> (f32, f64) {
-        const LANES: usize = 8;
+    /// Mean over the padded block `i`.
+    #[inline(always)]
+    pub(crate) fn mean(&self, chunk: &[f32], i: usize) -> f32 {
+        let sum = self.reduce(chunk, i, |x| x);
+        (sum / (self.side * self.side) as f64) as f32
+    }
+
+    /// Sum of squares of each of the first `n` blocks.
+    pub(crate) fn energies(&self, chunk: &[f32], n: usize) -> Vec<f64> {
+        pulp::Arch::new().dispatch(Energies { blocks: *self, chunk, n })
+    }
+
+    /// Sum of `f(x)` over block `i`, in `f64`: energies of the smallest and the largest deltas are numbers, too.
+    #[inline(always)]
+    fn reduce(&self, chunk: &[f32], i: usize, f: impl Fn(f64) -> f64) -> f64 {
+        const LANES: usize = 16;
         let (height, width, first) = self.inside(i);
-        let (mut sums, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
+        let mut sums = [0.0f64; LANES];
         for row in 0..height {
             let start = first + row * self.cols;
-            let (chunks, rest) = chunk[start..start + width].as_chunks::<LANES>();
-            for values in chunks {
+            let (runs, rest) = chunk[start..start + width].as_chunks::<LANES>();
+            for run in runs {
                 for lane in 0..LANES {
-                    let x = f64::from(values[lane]);
-                    sums[lane] += x;
-                    squares[lane] += x * x;
+                    sums[lane] += f(f64::from(run[lane]));
                 }
             }
-            for (lane, &value) in rest.iter().enumerate() {
-                let x = f64::from(value);
-                sums[lane] += x;
-                squares[lane] += x * x;
+            for (sum, &x) in sums.iter_mut().zip(rest) {
+                *sum += f(f64::from(x));
             }
         }
-        let area = (self.side * self.side) as f64;
-        ((sums.iter().sum::<f64>() / area) as f32, squares.iter().sum())
+        sums.iter().sum()
+    }
+}
+
+/// [`Blocks::energies`], compiled for the vector unit.
+struct Energies<'a> {
+    blocks: Blocks,
+    chunk: &'a [f32],
+    n: usize,
+}
+
+impl pulp::NullaryFnOnce for Energies<'_> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<f64> {
+        (0..self.n).map(|i| self.blocks.reduce(self.chunk, i, |x| x * x)).collect()
     }
 }

@@ -18,14 +18,13 @@
 //! `IV` (its own transpose) is `y_j = sum_i x_i cos(pi (2j+1) (2i+1) / 4n)`, computed as
 //!
 //! * n even, h = n/2, `c_i = cos(pi (2i+1) / 4n)`, `s_i = sin(pi (2i+1) / 4n)`: `p_i = c_i x_i + s_i x_{n-1-i}`, and
-//!   `q_i = c_i x_{n-1-i} - s_i x_i` for even i, `q_i = s_i x_i - c_i x_{n-1-i}` for odd i; `P = II(p)`, `Q = II(q)`;
-//!   `y_0 = P_0`, `y_{n-1} = -Q_0`, and `y_{2m} = P_m + Q_{h-m}`, `y_{2m-1} = P_m - Q_{h-m}` for 0 < m < h.
+//!   `q_i = s_i x_i - c_i x_{n-1-i}` for even i, `q_i = c_i x_{n-1-i} - s_i x_i` for odd i; `P = II(p)`, `Q = II(q)`;
+//!   `y_0 = P_0`, `y_{n-1} = Q_0`, and `y_{2m-1} = P_m + Q_{h-m}`, `y_{2m} = P_m - Q_{h-m}` for 0 < m < h.
 //! * n odd: `y_j = sum_i N[j][i] x_i`, `N[j][i] = cos(pi (2j+1) (2i+1) / 4n)`.
 //!
 //! Sums are taken with the index ascending, starting from the first product. (Two rotations and sums per halving,
 //! after Plonka and Tasche, "Fast and numerically stable algorithms for discrete cosine transforms", 2005.)
 
-use std::array::from_fn;
 use std::f64::consts::PI;
 
 use pulp::{NullaryFnOnce, Simd};
@@ -72,14 +71,23 @@ impl Constants {
     }
 }
 
+/// Replaces a slice by a transform of fixed length.
+macro_rules! in_place {
+    ($x:ident, $transform:ident($simd:ident, $sizes:ident)) => {
+        if let Some(x) = $x.first_chunk_mut() {
+            *x = $transform($simd, $sizes, *x);
+        }
+    };
+}
+
 /// `II` of `x` in place; `t` is as long.
 #[inline(always)]
 pub(super) fn forward_ii<S: Simd>(simd: S, sizes: &[Constants], x: &mut [S::f32s], t: &mut [S::f32s]) {
     match x.len() {
-        4 => in_place(x, |x| ii_4(simd, sizes, x)),
-        8 => in_place(x, |x| ii_8(simd, sizes, x)),
-        16 => in_place(x, |x| ii_16(simd, sizes, x)),
-        32 => in_place(x, |x| ii_32(simd, sizes, x)),
+        4 => in_place!(x, ii_4(simd, sizes)),
+        8 => in_place!(x, ii_8(simd, sizes)),
+        16 => in_place!(x, ii_16(simd, sizes)),
+        32 => in_place!(x, ii_32(simd, sizes)),
         _ => simd.vectorize(AnyLength { kind: Kind::Ii, simd, sizes, x, t }),
     }
 }
@@ -88,18 +96,11 @@ pub(super) fn forward_ii<S: Simd>(simd: S, sizes: &[Constants], x: &mut [S::f32s
 #[inline(always)]
 pub(super) fn inverse_ii<S: Simd>(simd: S, sizes: &[Constants], x: &mut [S::f32s], t: &mut [S::f32s]) {
     match x.len() {
-        4 => in_place(x, |x| ii_t_4(simd, sizes, x)),
-        8 => in_place(x, |x| ii_t_8(simd, sizes, x)),
-        16 => in_place(x, |x| ii_t_16(simd, sizes, x)),
-        32 => in_place(x, |x| ii_t_32(simd, sizes, x)),
+        4 => in_place!(x, ii_t_4(simd, sizes)),
+        8 => in_place!(x, ii_t_8(simd, sizes)),
+        16 => in_place!(x, ii_t_16(simd, sizes)),
+        32 => in_place!(x, ii_t_32(simd, sizes)),
         _ => simd.vectorize(AnyLength { kind: Kind::IiT, simd, sizes, x, t }),
-    }
-}
-
-#[inline(always)]
-fn in_place<V: Copy, const N: usize>(x: &mut [V], f: impl FnOnce([V; N]) -> [V; N]) {
-    if let Some(x) = x.first_chunk_mut() {
-        *x = f(*x);
     }
 }
 
@@ -107,7 +108,7 @@ fn in_place<V: Copy, const N: usize>(x: &mut [V], f: impl FnOnce([V; N]) -> [V; 
 #[inline(always)]
 fn iv<S: Simd>(simd: S, sizes: &[Constants], x: &mut [S::f32s], t: &mut [S::f32s]) {
     match x.len() {
-        32 => in_place(x, |x| iv_32(simd, sizes, x)),
+        32 => in_place!(x, iv_32(simd, sizes)),
         _ => simd.vectorize(AnyLength { kind: Kind::Iv, simd, sizes, x, t }),
     }
 }
@@ -187,17 +188,17 @@ impl<S: Simd> AnyLength<'_, S> {
     fn iv_even(self, rotations: &[[f32; 2]], halves: &[Constants]) {
         let Self { simd, x, t, .. } = self;
         let (n, h) = (x.len(), x.len() / 2);
-        for (i, &rotation) in rotations.iter().enumerate() {
+        for (i, rotation) in rotations.iter().enumerate() {
             [t[i], t[h + i]] = rotate(simd, rotation, i, x[i], x[n - 1 - i]);
         }
         let (p, q) = t[..n].split_at_mut(h);
         forward_ii(simd, halves, p, &mut x[..h]);
         forward_ii(simd, halves, q, &mut x[..h]);
         x[0] = p[0];
-        x[n - 1] = simd.neg_f32s(q[0]);
+        x[n - 1] = q[0];
         for m in 1..h {
-            x[2 * m - 1] = simd.sub_f32s(p[m], q[h - m]);
-            x[2 * m] = simd.add_f32s(p[m], q[h - m]);
+            x[2 * m - 1] = simd.add_f32s(p[m], q[h - m]);
+            x[2 * m] = simd.sub_f32s(p[m], q[h - m]);
         }
     }
 
@@ -212,7 +213,8 @@ impl<S: Simd> AnyLength<'_, S> {
         t[m] = x[m];
         let (s, d) = t[..n].split_at(m + 1);
         for (k, row) in dense.chunks_exact(n).enumerate() {
-            x[k] = sum(simd, row.iter().zip(if k % 2 == 0 { s } else { d }));
+            let terms = if k % 2 == 0 { s } else { d };
+            x[k] = sum(simd, row, 1, terms, 1, terms.len());
         }
     }
 
@@ -220,12 +222,11 @@ impl<S: Simd> AnyLength<'_, S> {
     fn ii_t_odd(self, dense: &[f32]) {
         let Self { simd, x, t, .. } = self;
         let (n, m) = (x.len(), x.len() / 2);
-        let column = |i: usize, first: usize| dense[i + first * n..].iter().step_by(2 * n);
         for i in 0..=m {
-            t[i] = sum(simd, column(i, 0).zip(x.iter().step_by(2)));
+            t[i] = sum(simd, &dense[i..], 2 * n, x, 2, m + 1);
         }
         for i in 0..m {
-            t[m + 1 + i] = sum(simd, column(i, 1).zip(x[1..].iter().step_by(2)));
+            t[m + 1 + i] = sum(simd, &dense[n + i..], 2 * n, &x[1..], 2, m);
         }
         for i in 0..m {
             x[i] = simd.add_f32s(t[i], t[m + 1 + i]);
@@ -240,61 +241,88 @@ impl<S: Simd> AnyLength<'_, S> {
         let n = x.len();
         t[..n].copy_from_slice(x);
         for (y, row) in x.iter_mut().zip(dense.chunks_exact(n)) {
-            *y = sum(simd, row.iter().zip(&t[..n]));
+            *y = sum(simd, row, 1, t, 1, n);
         }
     }
 }
 
-/// The sum of products, in order, starting from the first one.
+/// `coefficients[0] * x[0] + coefficients[step] * x[1 * stride] ...`: the sum of `count` products, in order.
 #[inline(always)]
-fn sum<'a, S: Simd>(simd: S, terms: impl Iterator<Item = (&'a f32, &'a S::f32s)>) -> S::f32s {
-    let mut products = terms.map(|(&c, &x)| simd.mul_f32s(simd.splat_f32s(c), x));
-    let first = products.next().unwrap_or(simd.splat_f32s(0.0));
-    products.fold(first, |sum, product| simd.add_f32s(sum, product))
+fn sum<S: Simd>(
+    simd: S,
+    coefficients: &[f32],
+    step: usize,
+    x: &[S::f32s],
+    stride: usize,
+    count: usize,
+) -> S::f32s {
+    let mut total = simd.mul_f32s(simd.splat_f32s(coefficients[0]), x[0]);
+    for i in 1..count {
+        let product = simd.mul_f32s(simd.splat_f32s(coefficients[i * step]), x[i * stride]);
+        total = simd.add_f32s(total, product);
+    }
+    total
 }
 
 /// `[p_i, q_i]` of `IV`, with `a = x_i` and `b = x_{n-1-i}`.
 #[inline(always)]
-fn rotate<S: Simd>(simd: S, [c, s]: [f32; 2], i: usize, a: S::f32s, b: S::f32s) -> [S::f32s; 2] {
-    let (c, s) = (simd.splat_f32s(c), simd.splat_f32s(s));
+fn rotate<S: Simd>(simd: S, rotation: &[f32; 2], i: usize, a: S::f32s, b: S::f32s) -> [S::f32s; 2] {
+    let (c, s) = (simd.splat_f32s(rotation[0]), simd.splat_f32s(rotation[1]));
     let p = simd.add_f32s(simd.mul_f32s(c, a), simd.mul_f32s(s, b));
-    let (cb, sa) = (simd.mul_f32s(c, b), simd.mul_f32s(s, a));
-    [p, if i % 2 == 0 { simd.sub_f32s(cb, sa) } else { simd.sub_f32s(sa, cb) }]
+    let (sa, cb) = (simd.mul_f32s(s, a), simd.mul_f32s(c, b));
+    [p, if i % 2 == 0 { simd.sub_f32s(sa, cb) } else { simd.sub_f32s(cb, sa) }]
 }
 
 /// The same recursion for small powers of two, unrolled into one run of vector instructions: `$ii`, `$ii_t` and
-/// `$iv` of `$n` values from those of `$h = $n / 2`.
+/// `$iv` of `$n` values from those of `$h = $n / 2`. (Loops, not closures: a closure is compiled outside the vector
+/// unit.)
 macro_rules! unrolled {
     ($n:literal $ii:ident $ii_t:ident $iv:ident from $h:literal $half:ident $half_t:ident $half_iv:ident) => {
         #[inline(always)]
         fn $ii<S: Simd>(simd: S, sizes: &[Constants], x: [S::f32s; $n]) -> [S::f32s; $n] {
-            let s: [_; $h] = from_fn(|i| simd.add_f32s(x[i], x[$n - 1 - i]));
-            let d: [_; $h] = from_fn(|i| simd.sub_f32s(x[i], x[$n - 1 - i]));
+            let (mut s, mut d, mut y) = ([x[0]; $h], [x[0]; $h], x);
+            for i in 0..$h {
+                s[i] = simd.add_f32s(x[i], x[$n - 1 - i]);
+                d[i] = simd.sub_f32s(x[i], x[$n - 1 - i]);
+            }
             let (s, d) = ($half(simd, &sizes[1..], s), $half_iv(simd, &sizes[1..], d));
-            from_fn(|k| if k % 2 == 0 { s[k / 2] } else { d[k / 2] })
+            for k in 0..$h {
+                y[2 * k] = s[k];
+                y[2 * k + 1] = d[k];
+            }
+            y
         }
 
         #[inline(always)]
         fn $ii_t<S: Simd>(simd: S, sizes: &[Constants], y: [S::f32s; $n]) -> [S::f32s; $n] {
-            let e: [_; $h] = $half_t(simd, &sizes[1..], from_fn(|k| y[2 * k]));
-            let o: [_; $h] = $half_iv(simd, &sizes[1..], from_fn(|k| y[2 * k + 1]));
-            from_fn(|i| {
-                if i < $h { simd.add_f32s(e[i], o[i]) } else { simd.sub_f32s(e[$n - 1 - i], o[$n - 1 - i]) }
-            })
+            let (mut e, mut o, mut x) = ([y[0]; $h], [y[0]; $h], y);
+            for k in 0..$h {
+                e[k] = y[2 * k];
+                o[k] = y[2 * k + 1];
+            }
+            let (e, o) = ($half_t(simd, &sizes[1..], e), $half_iv(simd, &sizes[1..], o));
+            for i in 0..$h {
+                x[i] = simd.add_f32s(e[i], o[i]);
+                x[$n - 1 - i] = simd.sub_f32s(e[i], o[i]);
+            }
+            x
         }
 
         #[inline(always)]
         fn $iv<S: Simd>(simd: S, sizes: &[Constants], x: [S::f32s; $n]) -> [S::f32s; $n] {
             let rotations = &sizes[0].rotations[..$h];
-            let pairs: [_; $h] = from_fn(|i| rotate(simd, rotations[i], i, x[i], x[$n - 1 - i]));
-            let p: [_; $h] = $half(simd, &sizes[1..], from_fn(|i| pairs[i][0]));
-            let q: [_; $h] = $half(simd, &sizes[1..], from_fn(|i| pairs[i][1]));
-            from_fn(|j| match j {
-                0 => p[0],
-                j if j == $n - 1 => simd.neg_f32s(q[0]),
-                j if j % 2 == 0 => simd.add_f32s(p[j / 2], q[$h - j / 2]),
-                j => simd.sub_f32s(p[j / 2 + 1], q[$h - 1 - j / 2]),
-            })
+            let (mut p, mut q, mut y) = ([x[0]; $h], [x[0]; $h], x);
+            for i in 0..$h {
+                [p[i], q[i]] = rotate(simd, &rotations[i], i, x[i], x[$n - 1 - i]);
+            }
+            let (p, q) = ($half(simd, &sizes[1..], p), $half(simd, &sizes[1..], q));
+            y[0] = p[0];
+            for m in 1..$h {
+                y[2 * m - 1] = simd.add_f32s(p[m], q[$h - m]);
+                y[2 * m] = simd.sub_f32s(p[m], q[$h - m]);
+            }
+            y[$n - 1] = q[0];
+            y
         }
     };
 }

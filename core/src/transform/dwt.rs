@@ -1,23 +1,659 @@
-//! stub
-use super::wavelet::Wavelet;
+//! The two-dimensional wavelet transform of square blocks.
+//!
+//! # Specification
+//!
+//! One level (`wavelet.rs`) is applied to every column (axis 0), then to every row (axis 1) of a square of side n,
+//! which gives four bands: LL, LH (high-pass along axis 0), HL (high-pass along axis 1), HH. With `a = ceil(n/2)` and
+//! `b = floor(n/2)` they have `a x a`, `b x a`, `a x b` and `b x b` coefficients (rows x columns). The next level does the same
+//! to LL. The inverse undoes the levels from last to first, each along axis 1, then along axis 0.
+//!
+//! The bands that are kept are stored one after the other: LL of the last level, then LH, HL, HH of the last level,
+//! of the one before, and so on. Inside a band coefficients are stored column by column: `(i, j)` at `j * rows + i`.
+//! Bands that are not kept are 0 in the inverse.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytemuck::{cast_slice, cast_slice_mut};
+use pulp::{Arch, Simd, WithSimd};
+
+use super::transpose::{load, load_transposed, store};
+use super::wavelet::{Level, Wavelet};
 use crate::error::{Error, Result};
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Keep { All }
-impl std::fmt::Display for Keep { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("all") } }
-impl std::str::FromStr for Keep { type Err = Error; fn from_str(_: &str) -> Result<Self> { Ok(Keep::All) } }
-impl Keep { pub(crate) fn from_id(_: u8) -> Result<Self> { Ok(Keep::All) } }
-pub(crate) struct Band { pub(crate) rows: usize, pub(crate) cols: usize }
-impl Band { pub(crate) fn is_detail(&self) -> bool { true } }
-#[derive(Debug)]
-pub(crate) struct Dwt { wavelet: Wavelet }
+
+/// Which bands are kept, of every level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Every band.
+    All,
+    /// All but HH.
+    LlLhHl,
+    /// LL of the last level only.
+    LlOnly,
+}
+
+const KEEPS: [(&str, Keep); 3] = [("all", Keep::All), ("ll_lh_hl", Keep::LlLhHl), ("ll_only", Keep::LlOnly)];
+
+impl Keep {
+    /// Its number in a file.
+    pub(crate) fn id(self) -> u8 {
+        KEEPS.iter().position(|(_, keep)| *keep == self).unwrap_or(0) as u8
+    }
+
+    pub(crate) fn from_id(id: u8) -> Result<Self> {
+        let unknown = || Error::unsupported(format!("kept bands of id {id} are not known to this version"));
+        KEEPS.get(usize::from(id)).map(|(_, keep)| *keep).ok_or_else(unknown)
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(KEEPS.iter().find(|(_, keep)| keep == self).map_or("", |(name, _)| name))
+    }
+}
+
+impl FromStr for Keep {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = KEEPS.iter().find(|(name, _)| *name == text).map(|(_, keep)| *keep);
+        known.ok_or_else(|| Error::invalid(format!("kept bands {text:?}: use all, ll_lh_hl or ll_only")))
+    }
+}
+
+/// What a band holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BandKind {
+    /// LL of the last level.
+    Approximation,
+    /// LH, HL or HH of any level.
+    Detail,
+}
+
+/// One kept band of a block: `rows` x `cols` coefficients, stored column by column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Band {
+    pub(crate) kind: BandKind,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+}
+
+impl Band {
+    pub(crate) fn is_detail(&self) -> bool {
+        self.kind == BandKind::Detail
+    }
+}
+
+/// The wavelet transform of blocks of one size.
+#[derive(Clone, Debug)]
+pub(crate) struct Dwt {
+    block: usize,
+    level: Level,
+    wavelet: Wavelet,
+    keep: Keep,
+    bands: Vec<Band>,
+    /// Where the kept bands lie while a block is transformed, in stored order.
+    places: Vec<Place>,
+    /// Sides of the squares that are transformed, first level first.
+    sides: Vec<usize>,
+}
+
+/// A band as part of the transposed square of its level.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    level: usize,
+    /// First row of the transposed square: 0, or the number of low values along axis 1.
+    row: usize,
+    /// First column: 0, or the number of low values along axis 0.
+    col: usize,
+}
+
 impl Dwt {
-    pub(crate) fn new(_: usize, _: Wavelet, _: usize, _: Keep) -> Result<Self> { Err(Error::unsupported("dwt")) }
-    pub(crate) fn block(&self) -> usize { 0 }
-    pub(crate) fn levels(&self) -> usize { 0 }
-    pub(crate) fn coefficients(&self) -> usize { 0 }
-    pub(crate) fn keep(&self) -> Keep { Keep::All }
-    pub(crate) fn wavelet(&self) -> &Wavelet { &self.wavelet }
-    pub(crate) fn bands(&self) -> &[Band] { &[] }
-    pub(crate) fn forward(&self, _: &[f32], _: &mut [f32]) {}
-    pub(crate) fn inverse(&self, _: &[f32], _: &mut [f32]) {}
+    /// The transform of `block` x `block` values by `levels` levels; an error unless `block` is 4 to 128 and every
+    /// level leaves an LL band of side 2 at least.
+    pub(crate) fn new(block: usize, wavelet: &Wavelet, levels: usize, keep: Keep) -> Result<Self> {
+        if !(4..=128).contains(&block) {
+            return Err(Error::invalid(format!("block size {block}: wavelets take 4 to 128")));
+        }
+        let halving = |side: &usize| Some(side.div_ceil(2));
+        let sides: Vec<usize> =
+            std::iter::successors(Some(block), halving).take_while(|&side| side > 2).collect();
+        let Some(sides) = sides.get(..levels).filter(|sides| !sides.is_empty()) else {
+            return Err(Error::invalid(format!(
+                "{levels} wavelet levels: a block of side {block} takes 1 to {}",
+                sides.len()
+            )));
+        };
+        let mut dwt = Self {
+            block,
+            level: wavelet.level(),
+            wavelet: wavelet.clone(),
+            keep,
+            bands: vec![],
+            places: vec![],
+            sides: sides.to_vec(),
+        };
+        dwt.place_bands(keep);
+        Ok(dwt)
+    }
+
+    /// Fills `bands` and `places` in stored order.
+    fn place_bands(&mut self, keep: Keep) {
+        // Per band: whether it is high-pass along axis 0 and along axis 1.
+        let details: &[(bool, bool)] = match keep {
+            Keep::All => &[(true, false), (false, true), (true, true)],
+            Keep::LlLhHl => &[(true, false), (false, true)],
+            Keep::LlOnly => &[],
+        };
+        for (level, &side) in self.sides.iter().enumerate().rev() {
+            let low = side.div_ceil(2);
+            let place = |high: bool| if high { (low, side - low) } else { (0, low) };
+            let approximation = (level + 1 == self.sides.len()).then_some((false, false));
+            for &(down, across) in approximation.iter().chain(details) {
+                let ((col, rows), (row, cols)) = (place(down), place(across));
+                let kind = if down || across { BandKind::Detail } else { BandKind::Approximation };
+                self.bands.push(Band { kind, rows, cols });
+                self.places.push(Place { level, row, col });
+            }
+        }
+    }
+
+    /// The kept bands of a block, in stored order.
+    pub(crate) fn bands(&self) -> &[Band] {
+        &self.bands
+    }
+
+    /// Number of kept coefficients of a block.
+    pub(crate) fn coefficients(&self) -> usize {
+        self.bands.iter().map(|band| band.rows * band.cols).sum()
+    }
+
+    /// Side of a block.
+    pub(crate) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Number of levels.
+    pub(crate) fn levels(&self) -> usize {
+        self.sides.len()
+    }
+
+    /// Which bands are kept.
+    pub(crate) fn keep(&self) -> Keep {
+        self.keep
+    }
+
+    /// The filters.
+    pub(crate) fn wavelet(&self) -> &Wavelet {
+        &self.wavelet
+    }
+
+    /// The kept coefficients of every block: `blocks` (each `block` x `block`, row-major, one after the other) to
+    /// `coeffs` ([`Dwt::coefficients`] per block).
+    pub(crate) fn forward(&self, blocks: &[f32], coeffs: &mut [f32]) {
+        Arch::new().dispatch(Forward { dwt: self, blocks, coeffs });
+    }
+
+    /// The blocks of kept coefficients, the inverse of [`Dwt::forward`].
+    pub(crate) fn inverse(&self, coeffs: &[f32], blocks: &mut [f32]) {
+        Arch::new().dispatch(Inverse { dwt: self, coeffs, blocks });
+    }
+}
+
+/// Copies a rectangle of `rows` x `cols`; rows are `from` and `to` values apart.
+#[inline(always)]
+fn copy(src: &[f32], from: usize, dst: &mut [f32], to: usize, [rows, cols]: [usize; 2]) {
+    match cols {
+        4 => copy_rows::<4>(src, from, dst, to, rows),
+        8 => copy_rows::<8>(src, from, dst, to, rows),
+        16 => copy_rows::<16>(src, from, dst, to, rows),
+        32 => copy_rows::<32>(src, from, dst, to, rows),
+        _ => {
+            for (src, dst) in src.chunks(from).zip(dst.chunks_mut(to)).take(rows) {
+                dst[..cols].copy_from_slice(&src[..cols]);
+            }
+        }
+    }
+}
+
+/// [`copy`] of rows whose length the compiler knows, which saves a call per row.
+#[inline(always)]
+fn copy_rows<const N: usize>(src: &[f32], from: usize, dst: &mut [f32], to: usize, rows: usize) {
+    for (src, dst) in src.chunks(from).zip(dst.chunks_mut(to)).take(rows) {
+        dst[..N].copy_from_slice(&src[..N]);
+    }
+}
+
+/// What the transform of one block works with. A square of side n is kept in n rows of `n / lanes` vectors, rounded
+/// up, and there are rows enough to make the number of rows whole vectors too.
+struct Scratch<'a, S: Simd> {
+    simd: S,
+    dwt: &'a Dwt,
+    /// The square of a level.
+    square: Vec<S::f32s>,
+    /// The square between its two passes.
+    half: Vec<S::f32s>,
+    /// The transposed square of every level: its bands.
+    bands: Vec<Vec<S::f32s>>,
+    column: Vec<S::f32s>,
+    spare: Vec<S::f32s>,
+}
+
+impl<'a, S: Simd> Scratch<'a, S> {
+    #[inline(always)]
+    fn new(simd: S, dwt: &'a Dwt) -> Self {
+        let zeros = |n: usize| vec![simd.splat_f32s(0.0); n];
+        let area = |n: usize| n.next_multiple_of(S::F32_LANES) * n.div_ceil(S::F32_LANES);
+        Self {
+            simd,
+            dwt,
+            square: zeros(area(dwt.block)),
+            half: zeros(area(dwt.block)),
+            bands: dwt.sides.iter().map(|&side| zeros(area(side))).collect(),
+            column: zeros(dwt.block),
+            spare: zeros(dwt.block),
+        }
+    }
+
+    /// Values per row of a square of side `side`.
+    #[inline(always)]
+    fn width(side: usize) -> usize {
+        side.next_multiple_of(S::F32_LANES)
+    }
+
+    #[inline(always)]
+    fn forward(&mut self, block: &[f32], coeffs: &mut [f32]) {
+        let n = self.dwt.block;
+        copy(block, n, cast_slice_mut(&mut self.square), Self::width(n), [n, n]);
+        for at in 0..self.dwt.sides.len() {
+            if at > 0 {
+                self.descend(at);
+            }
+            self.analyse(at);
+        }
+        self.write(coeffs);
+    }
+
+    /// The bands of level `at` from `square`.
+    #[inline(always)]
+    fn analyse(&mut self, at: usize) {
+        let Self { simd, dwt, square, half, bands, column, spare } = self;
+        let n = dwt.sides[at];
+        let (stride, column, spare) = (n.div_ceil(S::F32_LANES), &mut column[..n], &mut spare[..n]);
+        for group in 0..stride {
+            load(square, stride, group, column);
+            dwt.level.forward(*simd, column, spare);
+            store(spare, half, stride, group);
+        }
+        for group in 0..stride {
+            load_transposed(*simd, half, stride, group, column);
+            dwt.level.forward(*simd, column, spare);
+            store(spare, &mut bands[at], stride, group);
+        }
+    }
+
+    /// Level `at`'s square from LL of the level before, which lies transposed.
+    #[inline(always)]
+    fn descend(&mut self, at: usize) {
+        let (n, before) = (self.dwt.sides[at], self.dwt.sides[at - 1].div_ceil(S::F32_LANES));
+        let (stride, column) = (n.div_ceil(S::F32_LANES), &mut self.column[..n]);
+        for group in 0..stride {
+            load_transposed(self.simd, &self.bands[at - 1], before, group, column);
+            store(column, &mut self.square, stride, group);
+        }
+    }
+
+    #[inline(always)]
+    fn write(&self, mut coeffs: &mut [f32]) {
+        for (band, place) in self.dwt.bands.iter().zip(&self.dwt.places) {
+            let width = Self::width(self.dwt.sides[place.level]);
+            let from = &cast_slice(&self.bands[place.level])[place.row * width + place.col..];
+            let (to, rest) = coeffs.split_at_mut(band.rows * band.cols);
+            copy(from, width, to, band.rows, [band.cols, band.rows]);
+            coeffs = rest;
+        }
+    }
+
+    #[inline(always)]
+    fn inverse(&mut self, coeffs: &[f32], block: &mut [f32]) {
+        self.read(coeffs);
+        for at in (0..self.dwt.sides.len()).rev() {
+            self.synthesize(at);
+            if at > 0 {
+                self.ascend(at);
+            }
+        }
+        let n = self.dwt.block;
+        copy(cast_slice(&self.square), Self::width(n), block, n, [n, n]);
+    }
+
+    /// Puts the kept bands in their places; the others stay 0.
+    #[inline(always)]
+    fn read(&mut self, mut coeffs: &[f32]) {
+        for (band, place) in self.dwt.bands.iter().zip(&self.dwt.places) {
+            let width = Self::width(self.dwt.sides[place.level]);
+            let to = &mut cast_slice_mut(&mut self.bands[place.level])[place.row * width + place.col..];
+            let (from, rest) = coeffs.split_at(band.rows * band.cols);
+            copy(from, band.rows, to, width, [band.cols, band.rows]);
+            coeffs = rest;
+        }
+    }
+
+    /// `square` from the bands of level `at`.
+    #[inline(always)]
+    fn synthesize(&mut self, at: usize) {
+        let Self { simd, dwt, square, half, bands, column, spare } = self;
+        let n = dwt.sides[at];
+        let (stride, column, spare) = (n.div_ceil(S::F32_LANES), &mut column[..n], &mut spare[..n]);
+        for group in 0..stride {
+            load(&bands[at], stride, group, column);
+            dwt.level.inverse(*simd, column, spare);
+            store(spare, half, stride, group);
+        }
+        for group in 0..stride {
+            load_transposed(*simd, half, stride, group, column);
+            dwt.level.inverse(*simd, column, spare);
+            store(spare, square, stride, group);
+        }
+    }
+
+    /// Level `at`'s square becomes LL of the level before, transposed.
+    #[inline(always)]
+    fn ascend(&mut self, at: usize) {
+        let (n, width) = (self.dwt.sides[at], Self::width(self.dwt.sides[at - 1]));
+        let (stride, column) = (n.div_ceil(S::F32_LANES), &mut self.column[..n]);
+        for group in 0..stride {
+            load_transposed(self.simd, &self.square, stride, group, column);
+            let first = group * S::F32_LANES;
+            let cols = S::F32_LANES.min(n - first);
+            let to = &mut cast_slice_mut(&mut self.bands[at - 1])[first..];
+            copy(cast_slice(column), S::F32_LANES, to, width, [n, cols]);
+        }
+    }
+}
+
+/// [`Dwt::forward`] for one vector unit.
+struct Forward<'a> {
+    dwt: &'a Dwt,
+    blocks: &'a [f32],
+    coeffs: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (size, count) = (self.dwt.block * self.dwt.block, self.dwt.coefficients());
+        let mut scratch = Scratch::new(simd, self.dwt);
+        for (block, coeffs) in self.blocks.chunks_exact(size).zip(self.coeffs.chunks_exact_mut(count)) {
+            scratch.forward(block, coeffs);
+        }
+    }
+}
+
+/// [`Dwt::inverse`] for one vector unit.
+struct Inverse<'a> {
+    dwt: &'a Dwt,
+    coeffs: &'a [f32],
+    blocks: &'a mut [f32],
+}
+
+impl WithSimd for Inverse<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (size, count) = (self.dwt.block * self.dwt.block, self.dwt.coefficients());
+        let mut scratch = Scratch::new(simd, self.dwt);
+        for (coeffs, block) in self.coeffs.chunks_exact(count).zip(self.blocks.chunks_exact_mut(size)) {
+            scratch.inverse(coeffs, block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+    use crate::transform::fixture;
+    use crate::transform::lattice::Lattice;
+
+    const SIDES: [usize; 12] = [4, 5, 7, 8, 9, 16, 17, 31, 32, 33, 64, 128];
+
+    fn wavelets() -> Vec<Wavelet> {
+        let mut all: Vec<Wavelet> = ["haar", "db2", "db3", "db4", "sym4", "cdf5/3", "cdf9/7"]
+            .iter()
+            .map(|name| name.parse().unwrap())
+            .collect();
+        all.push(Wavelet::Learned(Lattice::from_params(&[900, -7000, 3000]).unwrap()));
+        all.push(Wavelet::Learned(Lattice::from_params(&[-32768, 32767]).unwrap()));
+        all
+    }
+
+    /// Deterministic values in -1..1.
+    fn noise(len: usize) -> Vec<f32> {
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    /// Low and high values by the textbook, in f64.
+    fn naive_level(wavelet: &Wavelet, x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let n = x.len();
+        let taps: Vec<f64> = match wavelet.level() {
+            Level::Filter(taps) => taps.iter().map(|&tap| f64::from(tap)).collect(),
+            Level::Lifting(_) => return naive_lifting(wavelet, x),
+        };
+        let even = n - n % 2;
+        let filter = |taps: &dyn Fn(usize) -> f64, i: usize| {
+            (0..even)
+                .map(|at| {
+                    x[at] * (0..8).map(|k| if (2 * i + k) % even == at { taps(k) } else { 0.0 }).sum::<f64>()
+                })
+                .sum()
+        };
+        let length = taps.len();
+        let h = |k: usize| if k < length { taps[k] } else { 0.0 };
+        let g = |k: usize| if k < length { (-1f64).powi(k as i32) * taps[length - 1 - k] } else { 0.0 };
+        let mut low: Vec<f64> = (0..even / 2).map(|i| filter(&h, i)).collect();
+        low.extend(&x[even..]);
+        (low, (0..even / 2).map(|i| filter(&g, i)).collect())
+    }
+
+    /// In place on the signal, mirrored at both ends.
+    fn naive_lifting(wavelet: &Wavelet, x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let (steps, gain): (&[f64], f64) = match wavelet {
+            Wavelet::Cdf53 => (&[-0.5, 0.25], 2f64.sqrt()),
+            _ => (
+                &[-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971],
+                1.149604398860241,
+            ),
+        };
+        let (mut x, last) = (x.to_vec(), x.len() as i64 - 1);
+        let mirror = |i: i64| (last - (last - i.abs()).abs()) as usize;
+        for (at, step) in steps.iter().enumerate() {
+            for i in (1 - at as i64 % 2..=last).step_by(2) {
+                x[i as usize] += step * (x[mirror(i - 1)] + x[mirror(i + 1)]);
+            }
+        }
+        let half = |start: usize, gain: f64| x.iter().skip(start).step_by(2).map(|v| v * gain).collect();
+        (half(0, gain), half(1, 1.0 / gain))
+    }
+
+    /// All bands of one block in stored order, in f64.
+    fn naive(wavelet: &Wavelet, block: &[f64], n: usize, levels: usize) -> Vec<f64> {
+        if levels == 0 {
+            return (0..n * n).map(|at| block[at % n * n + at / n]).collect();
+        }
+        let low = n.div_ceil(2);
+        let columns =
+            (0..n).map(|j| naive_level(wavelet, &(0..n).map(|i| block[i * n + j]).collect::<Vec<_>>()));
+        let columns: Vec<Vec<f64>> = columns.map(|(low, high)| [low, high].concat()).collect();
+        // rows[i]: coefficients of row i along axis 1.
+        let rows =
+            (0..n).map(|i| naive_level(wavelet, &columns.iter().map(|column| column[i]).collect::<Vec<_>>()));
+        let rows: Vec<Vec<f64>> = rows.map(|(low, high)| [low, high].concat()).collect();
+        let band = |down: std::ops::Range<usize>, across: std::ops::Range<usize>| {
+            across.flat_map(|j| rows[down.clone()].iter().map(move |row| row[j])).collect::<Vec<_>>()
+        };
+        let ll: Vec<f64> = rows[..low].iter().flat_map(|row| row[..low].to_vec()).collect();
+        let mut all = naive(wavelet, &ll, low, levels - 1);
+        all.extend([band(low..n, 0..low), band(0..low, low..n), band(low..n, low..n)].concat());
+        all
+    }
+
+    fn energy(values: &[f32]) -> f64 {
+        values.iter().map(|&x| f64::from(x).powi(2)).sum()
+    }
+
+    #[test]
+    fn equals_the_textbook_inverts_and_keeps_energy() {
+        for (wavelet, n) in wavelets().iter().flat_map(|w| SIDES.map(|n| (w, n))) {
+            let blocks = noise(3 * n * n);
+            for levels in 1.. {
+                let Ok(dwt) = Dwt::new(n, wavelet, levels, Keep::All) else { break };
+                assert_eq!(dwt.coefficients(), n * n);
+                let mut coeffs = vec![0.0; blocks.len()];
+                dwt.forward(&blocks, &mut coeffs);
+                let block: Vec<f64> = blocks[n * n..2 * n * n].iter().map(|&x| f64::from(x)).collect();
+                for (ours, exact) in coeffs[n * n..].iter().zip(naive(wavelet, &block, n, levels)) {
+                    assert!(
+                        (f64::from(*ours) - exact).abs() < 2e-5,
+                        "{wavelet} {n} {levels}: {ours} {exact}"
+                    );
+                }
+                let mut back = vec![0.0; blocks.len()];
+                dwt.inverse(&coeffs, &mut back);
+                let worst = blocks.iter().zip(&back).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+                assert!(worst < 5e-6, "{wavelet} {n} {levels}: {worst:e}");
+                if !matches!(wavelet, Wavelet::Cdf53 | Wavelet::Cdf97) {
+                    let gain = energy(&coeffs) / energy(&blocks);
+                    assert!((gain - 1.0).abs() < 1e-5, "{wavelet} {n} {levels}: energy {gain}");
+                    continue;
+                }
+                dwt.forward(&vec![1.0; n * n], &mut coeffs[..n * n]);
+                let ll = dwt.bands()[0].rows * dwt.bands()[0].cols;
+                let expected = |at| if at < ll { 2f32.powi(levels as i32) } else { 0.0 };
+                assert!(
+                    (0..n * n).all(|at| (coeffs[at] - expected(at)).abs() < 1e-4),
+                    "{wavelet} {n} {levels}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn filters_are_orthonormal_and_have_vanishing_moments() {
+        for (name, moments) in [("haar", 1), ("db2", 2), ("db3", 3), ("db4", 4), ("sym4", 4)] {
+            let Level::Filter(h) = name.parse::<Wavelet>().unwrap().level() else { panic!() };
+            let h: Vec<f64> = h.iter().map(|&tap| f64::from(tap)).collect();
+            assert_eq!(h.len(), 2 * moments);
+            assert!((h.iter().sum::<f64>() - 2f64.sqrt()).abs() < 2e-7, "{name}");
+            for shift in 0..moments {
+                let product: f64 = h[2 * shift..].iter().zip(&h).map(|(a, b)| a * b).sum();
+                assert!((product - if shift == 0 { 1.0 } else { 0.0 }).abs() < 2e-7, "{name} {shift}");
+            }
+            for p in 0..moments as i32 {
+                let moment: f64 = h
+                    .iter()
+                    .enumerate()
+                    .map(|(k, h)| (-1f64).powi(k as i32) * (k as f64 - 3.5).powi(p) * h)
+                    .sum();
+                assert!(moment.abs() < 1e-5, "{name}: moment {p} is {moment:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn bands_that_are_not_kept_are_zero() {
+        for (wavelet, n) in wavelets().iter().flat_map(|w| [5, 8, 33].map(|n| (w, n))) {
+            let blocks = noise(2 * n * n);
+            for (keep, levels) in [(Keep::LlLhHl, 1), (Keep::LlLhHl, 2), (Keep::LlOnly, 1), (Keep::LlOnly, 2)]
+            {
+                let all = Dwt::new(n, wavelet, levels, Keep::All).unwrap();
+                let some = Dwt::new(n, wavelet, levels, keep).unwrap();
+                let mut full = vec![0.0; blocks.len()];
+                all.forward(&blocks, &mut full);
+                let mut coeffs = vec![0.0; 2 * some.coefficients()];
+                some.forward(&blocks, &mut coeffs);
+                // Take the kept bands out of the full set, and clear the others there.
+                let mut kept = vec![];
+                for block in full.chunks_mut(n * n) {
+                    let mut at = 0;
+                    for (i, band) in all.bands().iter().enumerate() {
+                        let len = band.rows * band.cols;
+                        let keeps = if keep == Keep::LlOnly { i == 0 } else { i % 3 != 0 || i == 0 };
+                        if keeps {
+                            kept.extend_from_slice(&block[at..at + len]);
+                        } else {
+                            block[at..at + len].fill(0.0);
+                        }
+                        at += len;
+                    }
+                }
+                assert_eq!(coeffs, kept);
+                let (mut a, mut b) = (vec![1.0; blocks.len()], vec![2.0; blocks.len()]);
+                all.inverse(&full, &mut a);
+                some.inverse(&coeffs, &mut b);
+                assert_eq!(a, b);
+            }
+        }
+    }
+
+    #[test]
+    fn vector_units_agree_to_the_bit() {
+        for (wavelet, n) in wavelets().iter().flat_map(|w| [4, 7, 8, 17, 32].map(|n| (w, n))) {
+            let dwt = Dwt::new(n, wavelet, 1, Keep::All).unwrap();
+            let blocks = noise(5 * n * n);
+            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            let (mut scalar, mut vector) = (vec![0.0; blocks.len()], vec![0.0; blocks.len()]);
+            Forward { dwt: &dwt, blocks: &blocks, coeffs: &mut scalar }.with_simd(pulp::Scalar);
+            dwt.forward(&blocks, &mut vector);
+            assert_eq!(bits(&scalar), bits(&vector), "{wavelet} {n}");
+            Inverse { dwt: &dwt, coeffs: &blocks, blocks: &mut scalar }.with_simd(pulp::Scalar);
+            dwt.inverse(&blocks, &mut vector);
+            assert_eq!(bits(&scalar), bits(&vector), "{wavelet} {n}");
+        }
+    }
+
+    #[test]
+    fn haar_equals_the_predecessor_to_the_bit() {
+        for input in
+            ["gaussian", "heavy", "rank4", "constant", "tiny", "half_ties", "row", "sparse_rows", "zero"]
+        {
+            let Some(stages) = fixture::tensors(&format!("stages_{input}.safetensors")) else { return };
+            for (name, (shape, patches)) in stages.iter().filter(|(name, _)| name.ends_with(".patches")) {
+                let (n, half) = (shape[2], shape[2] / 2);
+                let Some((_, expected)) = stages.get(&name.replace("patches", "dwt")) else { continue };
+                let dwt = Dwt::new(n, &Wavelet::Haar, 1, Keep::All).unwrap();
+                let mut coeffs = vec![0.0; patches.len()];
+                dwt.forward(patches, &mut coeffs);
+                for (at, value) in expected.iter().enumerate() {
+                    let (band, i, j) = (at / (half * half), at / half % half, at % half);
+                    let ours = coeffs[band * half * half + j * half + i];
+                    assert_eq!(ours.to_bits(), value.to_bits(), "{input} {name} {band} ({i}, {j})");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn senseless_requests_are_refused() {
+        for (block, levels) in [(3, 1), (129, 1), (8, 0), (4, 2), (8, 3), (usize::MAX, 1)] {
+            assert!(Dwt::new(block, &Wavelet::Haar, levels, Keep::All).is_err(), "{block} {levels}");
+        }
+        assert_eq!(Dwt::new(128, &Wavelet::Haar, 6, Keep::All).unwrap().bands()[0].rows, 2);
+        assert!("db5".parse::<Wavelet>().is_err() && "hh".parse::<Keep>().is_err());
+        for wavelet in wavelets() {
+            assert_eq!(wavelet.to_string().parse::<Wavelet>().unwrap().to_string(), wavelet.to_string());
+        }
+        for keep in ["all", "ll_lh_hl", "ll_only"] {
+            assert_eq!(keep.parse::<Keep>().unwrap().to_string(), keep);
+        }
+    }
 }

@@ -55,8 +55,8 @@ impl Transform {
             Self::None => Fitted::None,
             Self::Dct { block, table } => Fitted::dct(block, table)?,
             Self::Dwt { block, wavelet, levels, keep, table } => {
-                let wavelet = wavelet.fit(block, || sample(grid, block, source))?;
-                Fitted::dwt(Dwt::new(block, wavelet, levels, keep)?, table)?
+                let wavelet = wavelet.fit(block, || sample(grid, block, source));
+                Fitted::dwt(Dwt::new(block, &wavelet, levels, keep)?, table)?
             }
             Self::LowRank { rank, bits } => {
                 let basis = low_rank::fit(grid.cols, rank, bits, grid.chunks(), &chunk)?;
@@ -92,11 +92,7 @@ impl Fitted {
         let dct = Dct::new(block)?;
         let scale = match table {
             Table::None => Vec::new(),
-            // Coefficients are stored column by column.
-            Table::Jpeg => {
-                let table = jpeg_table(block);
-                (0..block * block).map(|i| table[i % block * block + i / block]).collect()
-            }
+            Table::Jpeg => by_columns(&jpeg_table(block), block),
         };
         Ok(Self::Dct(dct, Scale(table, scale)))
     }
@@ -107,7 +103,7 @@ impl Fitted {
             Table::Jpeg if dwt.levels() > 1 || dwt.block() % 2 == 1 => {
                 return Err(Error::invalid("table=jpeg of a wavelet needs one level and blocks of even size"));
             }
-            Table::Jpeg => jpeg_band_table(dwt.block()),
+            Table::Jpeg => by_columns(&jpeg_band_table(dwt.block()), dwt.block() / 2),
         };
         Ok(Self::Dwt(dwt, Scale(table, scale)))
     }
@@ -196,32 +192,32 @@ impl Fitted {
         coeffs
     }
 
-    /// The weights of blocks `which`, written into `delta`, which is zero before. Errors: Corrupt if the
-    /// coefficients are not those of the chunk.
+    /// The weights of blocks `which`, written into `delta`. The coefficients `values` may be overwritten, or, where
+    /// they are the weights themselves, change places with `delta`. Errors: Corrupt if they are not those of the chunk.
     pub(crate) fn inverse(
         &self,
-        mut values: Vec<f32>,
+        values: &mut Vec<f32>,
         positions: &[u32],
         chunk: &Chunk,
         which: &[usize],
-        delta: &mut [f32],
+        delta: &mut Vec<f32>,
     ) -> Result<()> {
         match self {
-            Self::None => delta.copy_from_slice(&values),
+            Self::None => std::mem::swap(values, delta),
             Self::Dct(dct, scale) => {
-                scale.multiply(&mut values);
-                dct.inverse(&mut values);
-                Blocks::new(chunk, dct.block()).scatter(&values, which, delta);
+                scale.multiply(values);
+                dct.inverse(values);
+                Blocks::new(chunk, dct.block()).scatter(values, which, delta);
             }
             Self::Dwt(dwt, scale) => {
-                scale.multiply(&mut values);
+                scale.multiply(values);
                 let mut blocks = vec![0.0; which.len() * dwt.block() * dwt.block()];
-                dwt.inverse(&values, &mut blocks);
+                dwt.inverse(values, &mut blocks);
                 Blocks::new(chunk, dwt.block()).scatter(&blocks, which, delta);
             }
-            Self::LowRank(basis, _) => basis.inverse(&values, delta)?,
-            Self::Mask(mask) => mask.inverse(positions, &values, delta)?,
-            Self::Top(..) => scatter(positions, &values, 1.0, delta)?,
+            Self::LowRank(basis, _) => basis.inverse(values, delta)?,
+            Self::Mask(mask) => mask.inverse(positions, values, delta)?,
+            Self::Top(..) => scatter(positions, values, 1.0, delta)?,
         }
         Ok(())
     }
@@ -257,7 +253,7 @@ impl Fitted {
                 params.varint(dwt.block() as u64);
                 params.u8(*table as u8);
                 params.u8(dwt.levels() as u8);
-                params.u8(dwt.keep() as u8);
+                params.u8(dwt.keep().id());
                 dwt.wavelet().write(&mut params);
                 2
             }
@@ -294,7 +290,7 @@ impl Fitted {
                 let levels = usize::from(params.u8("wavelet levels")?);
                 let keep = Keep::from_id(params.u8("kept bands")?)?;
                 let wavelet = Wavelet::read(&mut params)?;
-                let dwt = Dwt::new(block, wavelet, levels, keep).map_err(|e| Error::corrupt(e.to_string()))?;
+                let dwt = Dwt::new(block, &wavelet, levels, keep).map_err(|e| Error::corrupt(e.to_string()))?;
                 Self::dwt(dwt, table)?
             }
             3 => Self::LowRank(read_basis(&mut params, rows, cols)?, None),
@@ -311,6 +307,11 @@ impl Fitted {
         params.finish("transform parameters")?;
         Ok(fitted)
     }
+}
+
+/// A row-major square table in the order of coefficients, which are stored column by column.
+fn by_columns(table: &[f32], side: usize) -> Vec<f32> {
+    (0..side).flat_map(|col| table.iter().skip(col).step_by(side).copied()).collect()
 }
 
 impl Scale {

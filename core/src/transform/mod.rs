@@ -16,7 +16,10 @@ mod cosine;
 mod dct;
 mod dwt;
 mod fitted;
+#[cfg(test)]
+mod fixture;
 mod grid;
+mod lattice;
 mod low_rank;
 mod mask;
 mod subspace;
@@ -31,6 +34,7 @@ pub(crate) use blocks::Blocks;
 pub use dwt::Keep;
 pub(crate) use fitted::{Band, Fitted, Source};
 pub(crate) use grid::{Chunk, Grid};
+pub use lattice::Lattice;
 pub use wavelet::Wavelet;
 
 use crate::error::{Error, Result};

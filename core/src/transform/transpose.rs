@@ -1,128 +1,88 @@
-//! Moving blocks between memory and the row-major scratch that the block transforms work on.
+//! How the block transforms reach their vectors: the columns of a block, as they lie or transposed.
 //!
-//! A *strip* holds some blocks side by side: row `i` of the strip is row `i` of every block, one after the
-//! other. A transform along axis 0 then acts on long rows of independent columns, which is what vector units
-//! want; the other axis is reached by transposing every block of the strip in between.
+//! A transform along axis 0 of a row-major block acts on one vector per row, whose lanes are neighbouring columns.
+//! The other axis is reached by loading the same vectors transposed. Every lane goes through the same operations,
+//! so the number of lanes never shows in a result.
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::Simd;
 
-/// Side of the tiles that are transposed at once; row lengths of a strip are multiples of it, and every vector
-/// length that is used divides it.
-pub(super) const LANES: usize = 8;
-
-/// How many blocks of side `block` lie side by side in one strip: about 64 columns.
-pub(super) fn blocks_per_strip(block: usize) -> usize {
-    (64 / block).max(1)
-}
-
-/// Copies a `rows` x `cols` rectangle; both sides are row-major with their own distance between rows.
+/// Reads a group of columns: `column[i]` is vector `at` of row `i` of a matrix with `stride` vectors a row.
 #[inline(always)]
-pub(super) fn copy(
-    src: &[f32],
-    src_stride: usize,
-    dst: &mut [f32],
-    dst_stride: usize,
-    [rows, cols]: [usize; 2],
-) {
-    match cols {
-        4 => copy_fixed::<4>(src, src_stride, dst, dst_stride, rows),
-        8 => copy_fixed::<8>(src, src_stride, dst, dst_stride, rows),
-        16 => copy_fixed::<16>(src, src_stride, dst, dst_stride, rows),
-        32 => copy_fixed::<32>(src, src_stride, dst, dst_stride, rows),
-        _ => {
-            for i in 0..rows {
-                dst[i * dst_stride..][..cols].copy_from_slice(&src[i * src_stride..][..cols]);
-            }
-        }
+pub(super) fn load<V: Copy>(rows: &[V], stride: usize, at: usize, column: &mut [V]) {
+    for (value, row) in column.iter_mut().zip(rows.chunks_exact(stride)) {
+        *value = row[at];
     }
 }
 
-/// [`copy`] with a length known to the compiler, which spares a call per row.
+/// Writes a group of columns, the inverse of [`load`].
 #[inline(always)]
-fn copy_fixed<const N: usize>(
-    src: &[f32],
-    src_stride: usize,
-    dst: &mut [f32],
-    dst_stride: usize,
-    rows: usize,
-) {
-    for i in 0..rows {
-        dst[i * dst_stride..][..N].copy_from_slice(&src[i * src_stride..][..N]);
+pub(super) fn store<V: Copy>(column: &[V], rows: &mut [V], stride: usize, at: usize) {
+    for (value, row) in column.iter().zip(rows.chunks_exact_mut(stride)) {
+        row[at] = *value;
     }
 }
 
-/// Writes the transpose of a square of `side` x `side`: `dst[j][i] = src[i][j]`.
+/// Reads a group of rows as columns: lane `l` of `column[i]` is element `i` of row `at * L + l`, for vectors of `L`
+/// lanes. `column` is at most as long as a row.
 #[inline(always)]
-pub(super) fn transpose<S: Simd>(
+pub(super) fn load_transposed<S: Simd>(
     simd: S,
-    src: &[f32],
-    src_stride: usize,
-    dst: &mut [f32],
-    dst_stride: usize,
-    side: usize,
+    rows: &[S::f32s],
+    stride: usize,
+    at: usize,
+    column: &mut [S::f32s],
 ) {
-    let whole = side - side % LANES;
-    for i in (0..whole).step_by(LANES) {
-        for j in (0..whole).step_by(LANES) {
-            let from = &src[i * src_stride + j..];
-            let to = &mut dst[j * dst_stride + i..];
-            transpose_tile(simd, from, src_stride, to, dst_stride);
-        }
-    }
-    for i in 0..side {
-        let start = if i < whole { whole } else { 0 };
-        for j in start..side {
-            dst[j * dst_stride + i] = src[i * src_stride + j];
+    let rows: &[f32] = cast_slice(&rows[at * S::F32_LANES * stride..][..S::F32_LANES * stride]);
+    let (lanes, stride) = (S::F32_LANES, S::F32_LANES * stride);
+    let whole = transpose_tiles(simd, rows, stride, cast_slice_mut(column));
+    for (i, value) in column.iter_mut().enumerate().skip(whole) {
+        let value: &mut [f32] = cast_slice_mut(std::slice::from_mut(value));
+        for l in 0..lanes {
+            value[l] = rows[l * stride + i];
         }
     }
 }
 
-/// Transposes one square of [`LANES`] x [`LANES`].
+/// Transposes as many columns as the vector unit has fast shuffles for, and returns their number.
 #[inline(always)]
-fn transpose_tile<S: Simd>(simd: S, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
+fn transpose_tiles<S: Simd>(simd: S, rows: &[f32], stride: usize, column: &mut [f32]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V3>() {
-        return avx2::transpose_tile(*v3, src, src_stride, dst, dst_stride);
+        return avx2::transpose_tiles(*v3, rows, stride, column);
     }
-    let _ = simd;
-    let rows: [&[f32]; LANES] = std::array::from_fn(|i| &src[i * src_stride..][..LANES]);
-    for j in 0..LANES {
-        let to = &mut dst[j * dst_stride..][..LANES];
-        for (to, row) in to.iter_mut().zip(rows) {
-            *to = row[j];
-        }
-    }
+    let _ = (simd, rows, stride, column);
+    0
 }
 
-/// The tile on AVX2: the compiler makes 64 scalar moves of the portable loop, three times as slow.
+/// Transposition in tiles of 8 x 8; the compiler turns the portable loop into 64 scalar moves, several times as slow.
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::__m256;
-    use std::array::from_fn;
 
     use bytemuck::cast;
     use pulp::x86::V3;
 
-    use super::LANES;
-
     #[inline(always)]
-    pub(super) fn transpose_tile(v3: V3, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
-        let rows: [__m256; LANES] = from_fn(|i| {
-            let mut row = [0f32; LANES];
-            row.copy_from_slice(&src[i * src_stride..][..LANES]);
-            cast(row)
-        });
-        // 4 x 4 transposes inside each half of four rows, then the halves change places.
-        let [a, b, c, d] = quads(v3, [rows[0], rows[1], rows[2], rows[3]]);
-        let [e, f, g, h] = quads(v3, [rows[4], rows[5], rows[6], rows[7]]);
-        let low = |x, y| v3.avx._mm256_permute2f128_ps::<0x20>(x, y);
-        let high = |x, y| v3.avx._mm256_permute2f128_ps::<0x31>(x, y);
-        let columns =
-            [low(a, e), low(b, f), low(c, g), low(d, h), high(a, e), high(b, f), high(c, g), high(d, h)];
-        for (j, column) in columns.into_iter().enumerate() {
-            let column: [f32; LANES] = cast(column);
-            dst[j * dst_stride..][..LANES].copy_from_slice(&column);
+    pub(super) fn transpose_tiles(v3: V3, rows: &[f32], stride: usize, column: &mut [f32]) -> usize {
+        for (tile, to) in column.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+            let mut from = [v3.avx._mm256_setzero_ps(); 8];
+            for l in 0..8 {
+                let mut row = [0f32; 8];
+                row.copy_from_slice(&rows[l * stride + tile * 8..][..8]);
+                from[l] = cast(row);
+            }
+            // 4 x 4 transposes inside each half of four rows, then the halves change places.
+            let [a, b, c, d, e, f, g, h] = from;
+            let (top, bottom) = (quads(v3, [a, b, c, d]), quads(v3, [e, f, g, h]));
+            for i in 0..4 {
+                let left: [f32; 8] = cast(v3.avx._mm256_permute2f128_ps::<0x20>(top[i], bottom[i]));
+                let right: [f32; 8] = cast(v3.avx._mm256_permute2f128_ps::<0x31>(top[i], bottom[i]));
+                to[8 * i..][..8].copy_from_slice(&left);
+                to[8 * (i + 4)..][..8].copy_from_slice(&right);
+            }
         }
+        column.len() / 64 * 8
     }
 
     /// Transposes the left and the right 4 x 4 square of four rows.
@@ -140,54 +100,41 @@ mod avx2 {
     }
 }
 
-/// Reads vector `at` of every row: `column[i]` holds columns `at * L ..` of row `i`, for vectors of `L` lanes.
-#[inline(always)]
-pub(super) fn load<S: Simd>(_: S, rows: &[f32], stride: usize, at: usize, column: &mut [S::f32s]) {
-    for (i, value) in column.iter_mut().enumerate() {
-        let (vectors, _) = S::as_simd_f32s(&rows[i * stride + at * S::F32_LANES..][..S::F32_LANES]);
-        *value = vectors[0];
-    }
-}
-
-/// Writes vector `at` of every row, the inverse of [`load`].
-#[inline(always)]
-pub(super) fn store<S: Simd>(_: S, column: &[S::f32s], rows: &mut [f32], stride: usize, at: usize) {
-    for (i, value) in column.iter().enumerate() {
-        let (vectors, _) = S::as_mut_simd_f32s(&mut rows[i * stride + at * S::F32_LANES..][..S::F32_LANES]);
-        vectors[0] = *value;
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use pulp::{Arch, WithSimd};
+    use pulp::{Arch, Scalar, WithSimd};
 
     use super::*;
 
-    struct Both<'a>(&'a [f32], &'a mut [f32], usize);
+    /// Transposes a square of `side` x `side`, which lies in a matrix of whole vectors.
+    struct Transpose {
+        side: usize,
+    }
 
-    impl WithSimd for Both<'_> {
+    impl WithSimd for Transpose {
         type Output = ();
         fn with_simd<S: Simd>(self, simd: S) {
-            transpose(simd, self.0, self.2 + 3, self.1, self.2 + 1, self.2);
+            let n = self.side;
+            let stride = n.div_ceil(S::F32_LANES);
+            let width = stride * S::F32_LANES;
+            let values: Vec<f32> = (0..width * width).map(|i| i as f32).collect();
+            for at in 0..stride {
+                let mut column = vec![simd.splat_f32s(-1.0); n];
+                load_transposed(simd, S::as_simd_f32s(&values).0, stride, at, &mut column);
+                for (i, value) in column.iter().enumerate() {
+                    for (l, x) in bytemuck::cast_slice::<_, f32>(&[*value]).iter().enumerate() {
+                        assert_eq!(*x, values[(at * S::F32_LANES + l) * width + i], "side {n}");
+                    }
+                }
+            }
         }
     }
 
     #[test]
-    fn transposes_every_size_and_leaves_the_rest_alone() {
-        for n in 1..=40 {
-            let src: Vec<f32> = (0..n * (n + 3)).map(|i| i as f32).collect();
-            let mut portable = vec![-1.0; n * (n + 1)];
-            let mut fast = portable.clone();
-            Both(&src, &mut portable, n).with_simd(pulp::Scalar);
-            Arch::new().dispatch(Both(&src, &mut fast, n));
-            for j in 0..n {
-                for i in 0..n {
-                    assert_eq!(fast[j * (n + 1) + i], src[i * (n + 3) + j], "side {n}");
-                }
-                assert_eq!(fast[j * (n + 1) + n], -1.0);
-            }
-            assert_eq!(fast, portable);
+    fn rows_become_columns() {
+        for side in 1..=40 {
+            Transpose { side }.with_simd(Scalar);
+            Arch::new().dispatch(Transpose { side });
         }
     }
 }

@@ -1,0 +1,10 @@
+//! One file per subcommand, each with its options, its help page and `run`.
+
+pub(crate) mod apply;
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod compress;
+pub(crate) mod demo;
+pub(crate) mod inspect;
+pub(crate) mod methods;
+pub(crate) mod verify;
