@@ -241,15 +241,13 @@ impl Job<'_> {
 }
 
 impl Archive {
-    /// Says more about a wrong base where more can be seen: it may be the fine-tuned model itself, which holds the
-    /// values of tensors that were carried exactly.
+    /// Says more about a wrong base where more can be seen: it may be the fine-tuned model itself.
     fn explain(&self, error: Error, base: &Checkpoint) -> Error {
-        let holds = |name: &String| {
-            let record = self.record(name).ok()?;
-            let exact = matches!(record.body, Body::Raw { .. }) && !record.shape.is_empty();
-            Some(exact && digest(base.get(name)?.bytes) == record.result)
+        let holds_mark = || {
+            let (mark, name) = self.contents.metadata("finetuned_mark").split_once(' ')?;
+            Some(format!("{:016x}", digest(base.get(name)?.bytes)) == mark)
         };
-        if error.kind() != ErrorKind::Mismatch || !self.names.iter().any(|name| holds(name).unwrap_or(false)) {
+        if error.kind() != ErrorKind::Mismatch || !holds_mark().unwrap_or(false) {
             return error;
         }
         Error::mismatch(format!("{error}; {} seems to be the fine-tuned model itself", base.path().display()))

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::report::{Summary, TensorSummary, relation_note, relation_word};
 use super::{Progress, check_cancelled, side_files, windows};
 use crate::checkpoint::Checkpoint;
-use crate::container::{FileWriter, LAYOUT, RESERVED, SIDE_FILES};
+use crate::container::{FileWriter, LAYOUT, RESERVED, SIDE_FILES, digest};
 use crate::error::{Error, Result};
 use crate::method::Selection;
 use crate::output;
@@ -72,9 +72,11 @@ pub fn compress(
         ("base", display_name(base)),
         ("finetuned", display_name(finetuned)),
         ("finetuned_bytes", finetuned.weight_bytes().to_string()),
+        ("finetuned_mark", mark(finetuned, &tensors)),
         ("recipe", options.selection.default_recipe().to_string()),
     ];
-    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).collect();
     let output_bytes = file.finish(metadata, output, options.overwrite, !options.dry_run)?;
     Ok(Summary {
         output_bytes,
@@ -232,6 +234,16 @@ fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWrit
         files.push((side.name.clone(), bytes as u64));
     }
     Ok(files)
+}
+
+/// Digest (16 hex digits) and name of a small tensor that differs from the base: by it a reader recognises the
+/// fine-tuned model where the base is expected. Empty if there is none.
+fn mark(finetuned: &Checkpoint, tensors: &[TensorSummary]) -> String {
+    let is_base = |row: &TensorSummary| row.kind == "base" && row.relative_error.is_none();
+    let changed = tensors.iter().filter(|row| row.kind != "alias" && row.weights > 1 && !is_base(row));
+    let smallest = changed.min_by_key(|row| (row.kind != "delta", row.weights));
+    let view = smallest.and_then(|row| Some((finetuned.get(&row.name)?, &row.name)));
+    view.map(|(view, name)| format!("{:016x} {name}", digest(view.bytes))).unwrap_or_default()
 }
 
 /// The last component of the checkpoint's path: what a person calls it.
