@@ -15,8 +15,8 @@ use crate::method::{Action, Recipe, Selection};
 use crate::pair::{Link, Relation};
 use crate::plan::{Moments, Plan};
 use crate::planes;
-use crate::reconstruct::{linked, matrix, plane_count, reconstruct};
-use crate::tensor::{Dtype, TensorView, is_coded};
+use crate::reconstruct::{linked, plane_count, reconstruct};
+use crate::tensor::{Dtype, TensorView, is_coded, matrix};
 
 /// A tensor's record, and what is told about it.
 pub(crate) struct Encoded {
