@@ -195,8 +195,7 @@ fn decoded(payload: &[u8], grid: &Grid) -> Vec<f32> {
     let payload = Payload::read(payload, grid.rows, grid.cols).unwrap();
     let zeros = vec![0; grid.rows * grid.cols * 4];
     let mut out = zeros.clone();
-    let mut scratch = Scratch::default();
-    decode_chunk(&payload, 0, (Dtype::F32, &zeros), Dtype::F32, &mut out, &mut scratch).unwrap();
+    decode_chunk(&payload, 0, (Dtype::F32, &zeros), Dtype::F32, &mut out).unwrap();
     out.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
