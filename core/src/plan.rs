@@ -128,11 +128,29 @@ impl pulp::NullaryFnOnce for Sums<'_> {
         let mut total = Moments::default();
         for (delta, restored) in self.delta.chunks(RUN).zip(self.restored.chunks(RUN)) {
             let sum = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
-            let [dd, dr, abs_d, abs_r] = run(delta, restored);
-            total = total.plus(Moments { dd: sum(dd), dr: sum(dr), abs_d: sum(abs_d), abs_r: sum(abs_r) });
+            let [dd, dr, abs_d, abs_r] = run(delta, restored).map(sum);
+            let fits = |sum: f64| sum == 0.0 || SQUARES_FIT.contains(&sum);
+            total = total.plus(match fits(abs_d) && fits(abs_r) {
+                true => Moments { dd, dr, abs_d, abs_r },
+                false => run_wide(delta, restored),
+            });
         }
         total
     }
+}
+
+/// Sums of magnitudes of a run whose squares neither overflow nor vanish in `f32`.
+const SQUARES_FIT: std::ops::Range<f64> = 1e-12..1e15;
+
+/// [`run`] in `f64`, for the smallest and the largest values.
+#[cold]
+fn run_wide(delta: &[f32], restored: &[f32]) -> Moments {
+    let mut sums = Moments::default();
+    for (&d, &r) in delta.iter().zip(restored) {
+        let (d, r) = (f64::from(d), f64::from(r));
+        sums = sums.plus(Moments { dd: d * d, dr: d * r, abs_d: d.abs(), abs_r: r.abs() });
+    }
+    sums
 }
 
 const LANES: usize = 16;
@@ -243,6 +261,33 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}: {error}");
             assert!(error.to_string().contains(reason), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn sums_hold_for_every_magnitude() {
+        for scale in [1e-42f32, 1e-25, 1e-3, 1.0, 1e25, 1e35] {
+            let values = |seed: usize| -> Vec<f32> {
+                (0..1300).map(|i| ((i * seed + 7) % 83) as f32 * scale - 40.0 * scale).collect()
+            };
+            let (delta, restored) = (values(31), values(17));
+            let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+                delta.iter().zip(&restored).map(|(&d, &r)| f(f64::from(d), f64::from(r))).sum()
+            };
+            let found = Moments::of(&delta, &restored);
+            for (found, expected) in [
+                (found.dd, sum(&|d, _| d * d)),
+                (found.dr, sum(&|d, r| d * r)),
+                (found.abs_d, sum(&|d, _| d.abs())),
+                (found.abs_r, sum(&|_, r| r.abs())),
+            ] {
+                assert!(
+                    (found - expected).abs() <= 1e-5 * expected.abs(),
+                    "{scale:e}: {found:e} {expected:e}"
+                );
+            }
+        }
+        assert!(!Moments::of(&[1.0, f32::NAN], &[1.0, 1.0]).dd.is_finite());
+        assert!(!Moments::of(&[1.0, f32::INFINITY], &[1.0, 1.0]).dd.is_finite());
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub(crate) struct Coded {
     pub(crate) energy: f64,
 }
 
-/// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite.
+/// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite, or too
+/// large for a transform in `f32`.
 ///
 /// Both element types must be coded ones (checked by the caller), so that taking differences cannot fail.
 pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded>> {
@@ -58,7 +59,7 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded
     });
     let (levels, moments): (Vec<Levels>, Vec<Moments>) = coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let moments = moments.into_iter().fold(Moments::default(), Moments::plus);
-    if !moments.dd.is_finite() {
+    if !moments.dd.is_finite() || !moments.abs_r.is_finite() {
         return Ok(None);
     }
     let payload = payload::write(&coding, plan.rescale.factor(&moments), levels);

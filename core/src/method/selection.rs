@@ -47,9 +47,12 @@ impl Selection {
     /// The selection of the Python predecessor: matrices of more than block x block weights whose name does not
     /// contain `classifier`, `pooler` or `head`; everything else exactly.
     ///
+    /// The recipe is taken in predecessor mode: with `predecessor=true`, and `rescale=none` unless it is `mean-abs`.
     /// Coded tensors come back in the dtype of the base, as they did there.
+    ///
+    /// Errors: InvalidArgument for methods and settings that the predecessor did not have, or garbled.
     pub fn predecessor(default: Recipe) -> Result<Self> {
-        Ok(Self { predecessor: true, ..Self::new(default)? })
+        Ok(Self { predecessor: true, ..Self::new(default.in_predecessor_mode()?)? })
     }
 
     /// Adds a pattern: once there is one, only tensors that match one of them are coded, the others are exact.
