@@ -13,7 +13,7 @@ use crate::delta;
 use crate::error::{Error, Result};
 use crate::method::{Action, Recipe, Selection};
 use crate::pair::{Link, Relation};
-use crate::plan::{Moments, Plan};
+use crate::plan::{Plan, energy};
 use crate::planes;
 use crate::reconstruct::{linked, plane_count, reconstruct};
 use crate::tensor::{Dtype, TensorView, is_coded, matrix};
@@ -95,22 +95,24 @@ pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, ou
 
 /// Sums of squares of a sample of (finetuned - base) and of the base, for matrices; `None` for what tells nothing.
 pub(crate) fn sample_distance(base: TensorView<'_>, finetuned: TensorView<'_>) -> Option<(f64, f64)> {
-    const SAMPLE: usize = 1 << 12;
+    // Runs, because every page that is touched is read from the disk.
+    const RUNS: usize = 16;
+    const RUN: usize = 256;
     let numbers = is_coded(base.dtype) && is_coded(finetuned.dtype);
     if !numbers || base.shape.len() < 2 || base.is_empty() {
         return None;
     }
-    let step = base.len().div_ceil(SAMPLE);
+    let step = (base.len() / RUNS).max(RUN);
     let pick = |view: TensorView<'_>| -> Vec<u8> {
-        view.bytes.chunks_exact(view.dtype.bitsize() / 8).step_by(step).flatten().copied().collect()
+        let runs = view.bytes.chunks(step * element(view.dtype)).take(RUNS);
+        runs.flat_map(|run| run.get(..RUN * element(view.dtype)).unwrap_or(run)).copied().collect()
     };
     let (base_bytes, tuned_bytes) = (pick(base), pick(finetuned));
-    let mut difference = vec![0.0; base.len().div_ceil(step)];
+    let mut difference = vec![0.0; base_bytes.len() / element(base.dtype)];
     let mut size = difference.clone();
     let zeros = vec![0; base_bytes.len()];
     delta::diff((base.dtype, &base_bytes), (finetuned.dtype, &tuned_bytes), &mut difference).ok()?;
     delta::diff((base.dtype, &zeros), (base.dtype, &base_bytes), &mut size).ok()?;
-    let energy = |values: &[f32]| Moments::of(values, values).dd;
     Some((energy(&difference), energy(&size))).filter(|(d, s)| d.is_finite() && s.is_finite())
 }
 
@@ -207,7 +209,7 @@ impl<'a> Shared<'a> {
         let body = Body::Base { link: self.link(), tail: &tail };
         let result = if lossy { 0 } else { digest(self.tuned.bytes) };
         let record = Record { dtype: self.tuned.dtype, shape: self.tuned.shape.to_vec(), result, body };
-        let energy = if lossy { Some(energy(self.base, (self.tuned.dtype, self.head))?) } else { None };
+        let energy = if lossy { Some(distance(self.base, (self.tuned.dtype, self.head))?) } else { None };
         self.seal(record, energy)
     }
 
@@ -238,7 +240,7 @@ impl<'a> Shared<'a> {
                 let (now, later) = rest.split_at(elements * element(self.tuned.dtype));
                 rest = later;
                 let result = bytes.get(..elements * element(record.dtype)).unwrap_or_default();
-                error += self::energy((record.dtype, result), (self.tuned.dtype, now))?;
+                error += distance((record.dtype, result), (self.tuned.dtype, now))?;
                 Ok(())
             })?;
             record.result = hasher.finish();
@@ -255,13 +257,13 @@ fn element(dtype: Dtype) -> usize {
 }
 
 /// Sum of squares of the difference of two pieces of the same number of elements.
-fn energy(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
-    const PIECE: usize = 1 << 14;
+fn distance(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
+    const PIECE: usize = 1 << 13;
     let pieces = a.1.par_chunks(PIECE * element(a.0)).zip(b.1.par_chunks(PIECE * element(b.0)));
     let sums = pieces.map(|(x, y)| {
         let mut difference = vec![0.0; x.len() / element(a.0)];
         delta::diff((a.0, x), (b.0, y), &mut difference)?;
-        Ok(Moments::of(&difference, &difference).dd)
+        Ok(energy(&difference))
     });
     Ok(sums.collect::<Result<Vec<f64>>>()?.iter().sum())
 }

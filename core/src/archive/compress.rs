@@ -7,7 +7,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::report::{Summary, TensorSummary, relation_note, relation_word};
-use super::{Progress, check_cancelled, side_files, windows};
+use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
 use crate::checkpoint::Checkpoint;
 use crate::container::{FileWriter, LAYOUT, RESERVED, SIDE_FILES, digest};
 use crate::error::{Error, Result};
@@ -37,6 +37,16 @@ pub struct CompressOptions {
 ///
 /// Errors: Mismatch (unrelated models), InvalidArgument (a plan that does not fit), Io; then nothing is left behind.
 pub fn compress(
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    output: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    with_bounded_memory(&[base, finetuned], || write(base, finetuned, output, options, progress))
+}
+
+fn write(
     base: &Checkpoint,
     finetuned: &Checkpoint,
     output: &Path,
@@ -121,7 +131,7 @@ fn check_related(
     let (difference, size) = sums.fold((0.0, 0.0), |(d, w), (dd, ww)| (d + dd, w + ww));
     let distance = (difference / size).sqrt();
     if options.force_unrelated || distance <= MAX_DISTANCE || (size == 0.0 && difference == 0.0) {
-        let related = pairing.links.iter().any(|link| is_comparable(&link.relation));
+        let related = pairing.links.iter().any(|link| link.relation.reference().is_some());
         if related || options.force_unrelated {
             return Ok(());
         }
@@ -152,15 +162,17 @@ fn encode_tensors(
 ) -> Result<()> {
     let bytes_of = |name: &str| finetuned.get(name).map_or(0, |view| view.bytes.len());
     progress.begin("compress", pairing.links.iter().map(|link| bytes_of(&link.name) as u64).sum());
-    for window in windows(&pairing.links, |link| finetuned.get(&link.name).map_or(0, |view| view.len())) {
+    let prefetch = |link: &PairLink| {
+        finetuned.prefetch(&link.name);
+        link.relation.reference().into_iter().for_each(|name| base.prefetch(name));
+    };
+    let windows = windows(&pairing.links, |link| finetuned.get(&link.name).map_or(0, |view| view.len()));
+    for (i, window) in windows.iter().enumerate() {
+        windows.get(i + 1).into_iter().copied().flatten().for_each(prefetch);
         let encode_one = |link: &PairLink| {
             check_cancelled(progress)?;
             let encoded = encode(base, finetuned, link, ties.target(&link.name), selection)
                 .map_err(|e| e.in_tensor(&link.name))?;
-            finetuned.release(&link.name);
-            if let Relation::Same { base: name } | Relation::Resized { base: name, .. } = &link.relation {
-                base.release(name);
-            }
             progress.advance(bytes_of(&link.name) as u64);
             Ok(encoded)
         };
@@ -214,14 +226,9 @@ impl Ties {
 
 /// (alias, target) for all but one of `group`: the target is the first tensor that the base has, too.
 fn aliases(group: &[&str], pairing: &Pairing) -> Vec<(String, String)> {
-    let in_base = |name: &&&str| pairing.link(name).is_some_and(|link| is_comparable(&link.relation));
+    let in_base = |name: &&&str| pairing.link(name).is_some_and(|link| link.relation.reference().is_some());
     let Some(&target) = group.iter().find(in_base).or(group.first()) else { return Vec::new() };
     group.iter().filter(|name| **name != target).map(|name| ((*name).to_owned(), target.to_owned())).collect()
-}
-
-/// Whether a delta to the base can be taken.
-fn is_comparable(relation: &Relation) -> bool {
-    matches!(relation, Relation::Same { .. } | Relation::Resized { .. })
 }
 
 fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWriter) -> Result<Vec<(String, u64)>> {

@@ -301,7 +301,7 @@ fn mean_abs_is_the_final_rescale() {
         let coding = case.coding(&plan);
         let chunk = coding.grid.chunk(0);
         let levels = coding.quantize(case.delta, &chunk);
-        let factor = plan.rescale.factor(&Moments::of(case.delta, &restored(&coding, &levels)));
+        let factor = plan.rescale.factor(&Moments::of(plan.rescale, case.delta, &restored(&coding, &levels)));
         assert_close(case.id, &[factor], &[case.entry["rescale_factor"].as_f64().unwrap() as f32], 2e-6);
 
         let Some(expected) = case.recorded("rec_rescaled") else { return };
@@ -341,7 +341,7 @@ fn what_the_predecessor_garbled_is_refused_in_its_mode_and_right_in_ours() {
 fn relative_error(case: &Case<'_>, plan: &str) -> f64 {
     let restored = decoded(&encoded(case.delta, &case.grid, &plan.parse().unwrap()), &case.grid);
     let difference: Vec<f32> = case.delta.iter().zip(&restored).map(|(a, b)| a - b).collect();
-    let energy = |values: &[f32]| Moments::of(values, values).dd;
+    let energy = crate::plan::energy;
     (energy(&difference) / energy(case.delta)).sqrt()
 }
 
