@@ -151,17 +151,18 @@ impl pulp::NullaryFnOnce for Product<'_> {
         const RUN: usize = 1024;
         /// Magnitudes of sums of products that neither overflowed nor vanished.
         const SAFE: std::ops::Range<f64> = 1e-24..1e30;
-        let run = |(x, y): (&[f32], &[f32])| match narrow(x, y) {
-            sum if SAFE.contains(&sum.abs()) => sum,
-            _ => wide(x, y),
-        };
-        self.x.chunks(RUN).zip(self.y.chunks(RUN)).map(run).sum()
+        let mut total = 0.0;
+        for (x, y) in self.x.chunks(RUN).zip(self.y.chunks(RUN)) {
+            let sum = narrow(x, y);
+            total += if SAFE.contains(&sum.abs()) { sum } else { wide(x, y) };
+        }
+        total
     }
 }
 
 #[inline(always)]
 fn narrow(x: &[f32], y: &[f32]) -> f64 {
-    const LANES: usize = 32;
+    const LANES: usize = 16;
     let mut lanes = [0.0f32; LANES];
     let ((x_runs, x_rest), (y_runs, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x_runs.iter().zip(y_runs) {
@@ -172,7 +173,11 @@ fn narrow(x: &[f32], y: &[f32]) -> f64 {
     for (lane, (&x, &y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
         *lane += x * y;
     }
-    lanes.iter().map(|&lane| f64::from(lane)).sum()
+    let mut total = 0.0;
+    for lane in lanes {
+        total += f64::from(lane);
+    }
+    total
 }
 
 /// [`narrow`] in `f64`, for the smallest and the largest values.

@@ -64,7 +64,9 @@ pub fn encode_tensor(
         return Err(Error::mismatch(format!("{:?} against {:?}", finetuned.shape, base.shape)).in_tensor(name));
     }
     let rows = base.shape.first().copied().unwrap_or(1);
-    Ok(Shared::new(name, name, base, finetuned, rows).encode(recipe, finetuned.dtype)?.record)
+    let shared = Shared::new(name, name, base, finetuned, rows);
+    // The scope enters the thread pool once, and not for every stage.
+    rayon::scope(|_| Ok(shared.encode(recipe, finetuned.dtype)?.record))
 }
 
 /// The bytes of the tensor in `record`, into `out` of just their length. `base` is needed unless the record is raw.
@@ -77,8 +79,12 @@ pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, ou
         (Some(link), None) => return Err(Error::mismatch(format!("the base tensor {} is needed", link.name))),
         (None, _) => &[],
     };
+    rayon::scope(|_| decode_into(&record, base, out))
+}
+
+fn decode_into(record: &Record<'_>, base: &[u8], out: &mut [u8]) -> Result<()> {
     let mut rest = out;
-    reconstruct(&record, base, true, &mut |bytes: &[u8]| {
+    reconstruct(record, base, true, &mut |bytes: &[u8]| {
         let taken = std::mem::take(&mut rest);
         let Some((to, left)) = taken.split_at_mut_checked(bytes.len()) else {
             return Err(Error::mismatch("the output is too short for the tensor"));
