@@ -103,7 +103,7 @@ impl<'a, S: Simd> Scratch<'a, S> {
     fn new(simd: S, dct: &'a Dct) -> Self {
         let n = dct.block;
         let stride = n.div_ceil(S::F32_LANES);
-        let column = vec![simd.splat_f32s(0.0); n];
+        let column = vec![simd.splat_f32s(0.0); stride * S::F32_LANES];
         let mut scale = vec![simd.splat_f32s((2.0 / n as f64) as f32); 2 * stride];
         let values: &mut [f32] = cast_slice_mut(&mut scale);
         let (first, rest) = values.split_at_mut(stride * S::F32_LANES);
@@ -162,7 +162,7 @@ impl<'a, S: Simd> Scratch<'a, S> {
         for second in [false, true] {
             for at in 0..self.stride {
                 self.load(block, second, inverse, at, &mut column);
-                any_length(self.simd, kind, &self.dct.sizes, &mut column, &mut spare);
+                any_length(self.simd, kind, &self.dct.sizes, &mut column[..self.dct.block], &mut spare);
                 self.store(block, second, inverse, at, &mut column);
             }
         }

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-/// The f32 tensors of a file of `shared/fixtures/codec`, as shape and values; `None` (and a note) where the folder
+/// Tensors by name, as shape and values.
+pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// The f32 tensors of a file of `shared/fixtures/codec`; `None` (and a note) where the folder
 /// does not exist, unless `DELTA_DCT_REQUIRE_SHARED=1`.
-pub(crate) fn tensors(file: &str) -> Option<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+pub(crate) fn tensors(file: &str) -> Option<Tensors> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/codec").join(file);
     if !path.exists() {
         assert!(
