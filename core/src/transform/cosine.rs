@@ -294,7 +294,8 @@ macro_rules! halving {
                 s[i] = simd.add_f32s(x[i], x[$n - 1 - i]);
                 d[i] = simd.sub_f32s(x[i], x[$n - 1 - i]);
             }
-            let (s, d) = ($half(simd, &sizes[1..], s), $half_iv(simd, &sizes[1..], d));
+            let d = $half_iv(simd, &sizes[1..], d);
+            let s = $half(simd, &sizes[1..], s);
             for k in 0..$h {
                 y[2 * k] = s[k];
                 y[2 * k + 1] = d[k];
@@ -309,7 +310,8 @@ macro_rules! halving {
                 e[k] = y[2 * k];
                 o[k] = y[2 * k + 1];
             }
-            let (e, o) = ($half_t(simd, &sizes[1..], e), $half_iv(simd, &sizes[1..], o));
+            let e = $half_t(simd, &sizes[1..], e);
+            let o = $half_iv(simd, &sizes[1..], o);
             for i in 0..$h {
                 x[i] = simd.add_f32s(e[i], o[i]);
                 x[$n - 1 - i] = simd.sub_f32s(e[i], o[i]);
