@@ -32,7 +32,6 @@ use pulp::{NullaryFnOnce, Simd};
 /// The constants of transforms of `n` values.
 #[derive(Clone, Debug)]
 pub(super) struct Constants {
-    n: usize,
     /// n even: `[c_i, s_i]` of `IV`.
     rotations: Vec<[f32; 2]>,
     /// n odd: `M`, row-major.
@@ -53,7 +52,7 @@ impl Constants {
     }
 
     fn new(n: usize) -> Self {
-        let mut constants = Self { n, rotations: vec![], dense_ii: vec![], dense_iv: vec![] };
+        let mut constants = Self { rotations: vec![], dense_ii: vec![], dense_iv: vec![] };
         let angle = |steps: usize| PI * steps as f64 / (4 * n) as f64;
         if n.is_multiple_of(2) {
             let rotation = |i| [angle(2 * i + 1).cos() as f32, angle(2 * i + 1).sin() as f32];
