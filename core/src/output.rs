@@ -26,6 +26,25 @@ pub(crate) fn check_free(output: &Path, overwrite: bool) -> Result<()> {
     Err(already_exists(output))
 }
 
+/// Fails if `output` would take the place of one of the `inputs`, of a file in it, or of the folder around it.
+pub(crate) fn check_apart(output: &Path, inputs: &[&Path]) -> Result<()> {
+    let Ok(parent) = parent(output).canonicalize() else { return Ok(()) };
+    let place = parent.join(output.file_name().unwrap_or_default());
+    let is_delta = output.extension().is_some_and(|extension| extension == "ddct");
+    for path in inputs {
+        let Ok(input) = path.canonicalize() else { continue };
+        let is_part = place.is_file() && parent == input && !is_delta;
+        if is_part || input.starts_with(&place) {
+            return Err(Error::invalid(format!(
+                "{} is part of the input {}: choose another output",
+                output.display(),
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Moves a finished temporary file to `output`.
 pub(crate) fn persist(file: NamedTempFile, output: &Path, overwrite: bool) -> Result<()> {
     let fail = |e| Error::io("write", output, e);

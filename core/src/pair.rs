@@ -34,6 +34,14 @@ pub struct Pairing {
     pub rename: Option<Rename>,
 }
 
+impl Pairing {
+    /// The link of fine-tuned tensor `name`.
+    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
+        let at = self.links.binary_search_by(|link| link.name.as_str().cmp(name)).ok()?;
+        self.links.get(at)
+    }
+}
+
 /// One fine-tuned tensor and what it is to the base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::quantize::Quantizer;
-use crate::transform::Transform;
+use crate::quantize::{Importance, MinMax, Quantizer};
+use crate::transform::{Table, Transform, Wavelet};
 
 /// The stages that code the delta of one tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,52 @@ impl Plan {
         let uniform = matches!(self.quantizer, Quantizer::Uniform(_));
         let fitted = matches!(self.transform, Transform::LowRank { .. } | Transform::Top { .. });
         uniform || fitted || classes.len() > 1 || classes.iter().any(|&(bits, _)| bits == 0)
+    }
+
+    /// Fails for stages that do not go together.
+    fn check(self) -> Result<Self> {
+        let Quantizer::MinMax(min_max) = &self.quantizer else {
+            check_table(&self.transform)?;
+            return Ok(self);
+        };
+        let classes = min_max.bits.classes();
+        let mixed = classes.len() > 1 || classes.iter().any(|&(bits, _)| bits == 0);
+        if mixed && self.transform.block().is_none() {
+            return Err(Error::invalid(format!(
+                "bits={}: only the blocks of dct and dwt differ in bits",
+                min_max.bits
+            )));
+        }
+        if min_max.importance != Importance::Pre && !matches!(self.transform, Transform::Dct { .. }) {
+            return Err(Error::invalid(format!("importance={} needs the dct", min_max.importance)));
+        }
+        match min_max {
+            MinMax { predecessor: true, details, .. } => check_predecessor(&self.transform, *details)?,
+            _ => check_table(&self.transform)?,
+        }
+        Ok(self)
+    }
+}
+
+/// The table is one for the DCT: only the predecessor divided wavelet bands by it.
+fn check_table(transform: &Transform) -> Result<()> {
+    match transform {
+        Transform::Dwt { table: Table::Jpeg, .. } => {
+            Err(Error::invalid("table=jpeg is made for the dct; with wavelets it needs predecessor=true"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the predecessor had, and did right.
+fn check_predecessor(transform: &Transform, details: u8) -> Result<()> {
+    match transform {
+        Transform::Dct { .. } => Ok(()),
+        Transform::Dwt { block, .. } if block % 2 == 1 => Err(Error::invalid(format!(
+            "block={block}: the predecessor garbled wavelets of odd blocks; take an even one"
+        ))),
+        Transform::Dwt { wavelet: Wavelet::Haar, levels: 1, .. } if details == 1 => Ok(()),
+        _ => Err(Error::invalid("the predecessor had dct, and dwt with wavelet=haar levels=1 details=1")),
     }
 }
 
@@ -139,7 +185,12 @@ impl FromStr for Plan {
         let [transform, quantizer, rescale] = stages[..] else {
             return Err(Error::invalid("a plan is TRANSFORM | QUANTIZER | RESCALE"));
         };
-        Ok(Self { transform: transform.parse()?, quantizer: quantizer.parse()?, rescale: rescale.trim().parse()? })
+        Self {
+            transform: transform.parse()?,
+            quantizer: quantizer.parse()?,
+            rescale: rescale.trim().parse()?,
+        }
+        .check()
     }
 }
 
@@ -162,6 +213,47 @@ impl FromStr for Rescale {
             "mean-abs" => Ok(Self::MeanAbs),
             "unbiased" => Ok(Self::Unbiased),
             _ => Err(Error::invalid("rescale is none, mean-abs or unbiased")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn stages_that_do_not_go_together_are_refused() {
+        for (text, reason) in [
+            ("dwt block=8 table=jpeg | minmax | none", "predecessor=true"),
+            ("dwt block=8 table=jpeg | uniform | none", "predecessor=true"),
+            ("dwt block=9 | minmax predecessor=true | none", "odd"),
+            ("dwt block=8 wavelet=db2 | minmax predecessor=true | none", "haar"),
+            ("dwt block=8 levels=2 | minmax predecessor=true | none", "levels=1"),
+            ("dwt block=8 | minmax details=2 predecessor=true | none", "details=1"),
+            ("dct block=8 | minmax bits=8 predecessor=true | none", "7 bits"),
+            ("none | minmax predecessor=true | none", "dct"),
+            ("dwt block=8 | minmax importance=post4 | none", "dct"),
+            ("top share=0.1 | minmax bits=4:0.5,2:0.5 | none", "blocks"),
+            ("none | minmax bits=0 | none", "blocks"),
+        ] {
+            let error = text.parse::<Plan>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}: {error}");
+            assert!(error.to_string().contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_text_form_is_the_plan() {
+        for text in [
+            "dct block=16 table=jpeg | minmax bits=2:0.5,0:0.5 importance=post4 details=1 | unbiased",
+            "dwt block=8 wavelet=haar levels=1 keep=ll_lh_hl table=jpeg \
+             | minmax bits=4:0.34,2:0.33,0:0.33 importance=pre details=1 predecessor=true | mean-abs",
+            "none | uniform step=0.25 | none",
+        ] {
+            assert_eq!(text.parse::<Plan>().unwrap().to_string(), text);
         }
     }
 }

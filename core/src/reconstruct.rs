@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use rayon::prelude::*;
 use twox_hash::XxHash3_64;
 
-use crate::codec::{Payload, Scratch, decode_chunk};
+use crate::codec::{Payload, decode_chunk};
 use crate::container::{Body, Link, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
@@ -156,9 +156,7 @@ fn decode(
             let part = base.1.get(chunk.bytes(from)).ok_or_else(|| Error::mismatch("the base is too short"))?;
             work.push((i, part, out));
         }
-        work.into_par_iter().try_for_each_init(Scratch::default, |scratch, (i, part, out)| {
-            decode_chunk(payload, i, (base.0, part), dtype, out, scratch)
-        })?;
+        work.into_par_iter().try_for_each(|(i, part, out)| decode_chunk(payload, i, (base.0, part), dtype, out))?;
         sink(&buffer)?;
         done += buffer.len();
     }

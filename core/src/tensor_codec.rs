@@ -23,6 +23,8 @@ pub(crate) struct Encoded {
     pub(crate) record: Vec<u8>,
     pub(crate) summary: TensorSummary,
     pub(crate) relative_error: Option<f64>,
+    /// What is odd about its values.
+    pub(crate) note: Option<String>,
 }
 
 /// Encodes the tensor of `link`; `tie` names another tensor that it repeats.
@@ -121,7 +123,7 @@ fn raw(name: &str, tuned: TensorView<'_>) -> Encoded {
 fn finish(name: &str, tuned: TensorView<'_>, dtype: Dtype, body: Body<'_>, result: u64) -> Encoded {
     let record = Record { dtype, shape: tuned.shape.to_vec(), result, body };
     let bytes = record.write(name);
-    Encoded { summary: TensorSummary::new(name, &record, bytes.len()), record: bytes, relative_error: None }
+    Encoded { summary: TensorSummary::new(name, &record, bytes.len()), record: bytes, relative_error: None, note: None }
 }
 
 /// A fine-tuned tensor and the base tensor that shares its leading rows.
@@ -154,12 +156,30 @@ impl<'a> Shared<'a> {
         let comparable = is_coded(self.base.0) && is_coded(self.tuned.dtype);
         match &recipe.action {
             Action::Code(plan) if comparable => match self.code(plan, dtype)? {
-                Some(coded) if coded.record.len() < self.tuned.bytes.len() => Ok(coded),
-                _ => Ok(raw(self.name, self.tuned)),
+                Some(coded) if coded.record.len() < self.tuned.bytes.len() => Ok(self.unless_odd(coded)),
+                Some(_) => Ok(raw(self.name, self.tuned)),
+                None => Ok(self.odd()),
             },
-            Action::Zero if comparable => self.from_base(true),
+            Action::Zero if comparable => Ok(self.unless_odd(self.from_base(true)?)),
             _ => Ok(raw(self.name, self.tuned)),
         }
+    }
+
+    /// `coded` if its error is a number. It is none where a value is not finite, be it in the inputs or because the
+    /// reconstruction is too large for the dtype, and where the tensors differ only in the signs of zeros.
+    fn unless_odd(&self, coded: Encoded) -> Encoded {
+        if coded.relative_error.is_none_or(f64::is_finite) { coded } else { self.odd() }
+    }
+
+    /// The tensor carried exactly although it was to be coded, and why.
+    fn odd(&self) -> Encoded {
+        let finite = |(dtype, bytes)| delta::all_finite(dtype, bytes);
+        let why = match (finite(self.base), finite((self.tuned.dtype, self.head))) {
+            (_, false) => "has values that are not finite",
+            (false, true) => "is not finite in the base",
+            (true, true) => "cannot be coded as a delta (zeros of another sign, or out of its dtype's range)",
+        };
+        Encoded { note: Some(format!("{} {why}: carried exactly", self.name)), ..raw(self.name, self.tuned) }
     }
 
     /// Whether the shared rows are those of the base, in the tuned tensor's dtype.
@@ -222,10 +242,11 @@ impl<'a> Shared<'a> {
                 Ok(())
             })?;
             record.result = hasher.finish();
-            relative_error = Some(if energy == 0.0 { 0.0 } else { error / energy });
+            relative_error = Some(error / energy);
         }
         let bytes = record.write(self.name);
-        Ok(Encoded { summary: TensorSummary::new(self.name, &record, bytes.len()), record: bytes, relative_error })
+        let summary = TensorSummary::new(self.name, &record, bytes.len());
+        Ok(Encoded { summary, record: bytes, relative_error, note: None })
     }
 }
 

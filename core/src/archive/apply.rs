@@ -86,6 +86,7 @@ impl Archive {
     ) -> Result<Applied> {
         let start = Instant::now();
         output::check_free(output, overwrite)?;
+        output::check_apart(output, &[base.path(), &self.path])?;
         let jobs = self.jobs(Some(base))?;
         let mut layout = self.layout()?;
         let single = output.extension().is_some_and(|extension| extension == "safetensors");
@@ -198,11 +199,14 @@ impl Archive {
         let total = jobs.iter().map(|job| (size(job) * (1 + job.also.len())) as u64).sum();
         progress.begin("apply", total);
         for window in windows(jobs, |job| job.record.shape.iter().product()) {
-            window.par_iter().try_for_each(|job| {
+            let run = |job: &Job<'_>| {
                 job.run(self, base, progress, write).map_err(|e| e.in_tensor(job.name))?;
                 progress.advance((size(job) * (1 + job.also.len())) as u64);
                 Ok(())
-            })?;
+            };
+            // Not try_for_each: of several errors it gives any, and a wrong base is to be told by its first tensor.
+            let done: Vec<Result<()>> = window.par_iter().map(run).collect();
+            done.into_iter().collect::<Result<()>>()?;
         }
         Ok(total)
     }

@@ -13,7 +13,7 @@ use crate::container::{FileWriter, LAYOUT, RESERVED, SIDE_FILES};
 use crate::error::{Error, Result};
 use crate::method::Selection;
 use crate::output;
-use crate::pair::{Pairing, Relation, pair};
+use crate::pair::{Link as PairLink, Pairing, Relation, pair};
 use crate::tensor::TensorInfo;
 use crate::tensor_codec::{Encoded, encode};
 
@@ -50,10 +50,22 @@ pub fn compress(
     if !options.dry_run {
         output::check_free(output, options.overwrite)?;
     }
+    output::check_apart(output, &[base.path(), finetuned.path()])?;
     check_related(base, finetuned, &pairing, options)?;
 
     let mut file = FileWriter::create(&output::parent(output))?;
-    let tensors = encode_tensors(base, finetuned, &pairing, options, &mut file, progress)?;
+    let ties = Ties::find(finetuned, &pairing, &options.selection);
+    let mut notes = notes(base, finetuned, &pairing, &ties);
+    let mut tensors = Vec::with_capacity(pairing.links.len());
+    encode_tensors(base, finetuned, &pairing, &options.selection, &ties, progress, &mut |link, encoded| {
+        let bytes = file.add(&link.name, &encoded.record)? as u64;
+        let tied = ties.target(&link.name).is_some();
+        let relation = if tied { "tied" } else { relation_word(&link.relation) };
+        notes.extend(encoded.note);
+        tensors.push(TensorSummary { bytes, relation, relative_error: encoded.relative_error, ..encoded.summary });
+        Ok(())
+    })?;
+    ties.share_errors(&mut tensors);
     let files = add_side_files(base, finetuned, &mut file)?;
     let metadata = [
         ("created_by", concat!("delta-dct ", env!("CARGO_PKG_VERSION")).to_owned()),
@@ -69,7 +81,7 @@ pub fn compress(
         finetuned_bytes: finetuned.weight_bytes(),
         weights: tensors.iter().map(|tensor| tensor.weights).sum(),
         tensors,
-        notes: notes(base, finetuned, &pairing),
+        notes,
         removed: pairing.removed,
         rename: pairing.rename,
         files,
@@ -107,12 +119,13 @@ fn check_related(
     let (difference, size) = sums.fold((0.0, 0.0), |(d, w), (dd, ww)| (d + dd, w + ww));
     let distance = (difference / size).sqrt();
     if options.force_unrelated || distance <= MAX_DISTANCE || (size == 0.0 && difference == 0.0) {
-        let related = pairing.links.iter().any(|link| !matches!(link.relation, Relation::New));
+        let related = pairing.links.iter().any(|link| is_comparable(&link.relation));
         if related || options.force_unrelated {
             return Ok(());
         }
         return Err(Error::mismatch(format!(
-            "no tensor of {} corresponds to one of {}: is this the right base? (--force-unrelated goes on)",
+            "no tensor of {} corresponds in name and shape to one of {}: is this the right base? \
+             (--force-unrelated goes on)",
             finetuned.path().display(),
             base.path().display()
         )));
@@ -125,22 +138,22 @@ fn check_related(
     )))
 }
 
+/// Hands every tensor's record to `sink`, in the order of the links.
 fn encode_tensors(
     base: &Checkpoint,
     finetuned: &Checkpoint,
     pairing: &Pairing,
-    options: &CompressOptions,
-    file: &mut FileWriter,
+    selection: &Selection,
+    ties: &Ties,
     progress: &dyn Progress,
-) -> Result<Vec<TensorSummary>> {
+    sink: &mut dyn FnMut(&PairLink, Encoded) -> Result<()>,
+) -> Result<()> {
     let bytes_of = |name: &str| finetuned.get(name).map_or(0, |view| view.bytes.len());
     progress.begin("compress", pairing.links.iter().map(|link| bytes_of(&link.name) as u64).sum());
-    let ties = Ties::find(finetuned);
-    let mut tensors = Vec::with_capacity(pairing.links.len());
     for window in windows(&pairing.links, |link| finetuned.get(&link.name).map_or(0, |view| view.len())) {
-        let encode_one = |link: &crate::pair::Link| {
+        let encode_one = |link: &PairLink| {
             check_cancelled(progress)?;
-            let encoded = encode(base, finetuned, link, ties.target(&link.name), &options.selection)
+            let encoded = encode(base, finetuned, link, ties.target(&link.name), selection)
                 .map_err(|e| e.in_tensor(&link.name))?;
             finetuned.release(&link.name);
             if let Relation::Same { base: name } | Relation::Resized { base: name, .. } = &link.relation {
@@ -150,53 +163,63 @@ fn encode_tensors(
             Ok(encoded)
         };
         let encoded: Vec<Encoded> = window.par_iter().map(encode_one).collect::<Result<_>>()?;
-        for (link, encoded) in window.iter().zip(encoded) {
-            let bytes = file.add(&link.name, &encoded.record)?;
-            let tied = ties.target(&link.name).is_some();
-            tensors.push(TensorSummary {
-                bytes: bytes as u64,
-                relation: if tied { "tied" } else { relation_word(&link.relation) },
-                relative_error: encoded.relative_error,
-                ..encoded.summary
-            });
-        }
+        window.iter().zip(encoded).try_for_each(|(link, encoded)| sink(link, encoded))?;
     }
-    Ok(tensors)
+    Ok(())
 }
 
-/// Tensors that repeat another one.
+/// Tensors that repeat another one, and which.
 struct Ties(BTreeMap<String, String>);
 
 impl Ties {
-    /// Tensors on the same storage, or of the same dtype, shape and bytes, point to the first of them. Small tensors
-    /// may be equal by chance (zeros, ones) and cost nothing to store: those need the same storage.
-    fn find(checkpoint: &Checkpoint) -> Self {
+    /// Tensors on the same storage, or of the same dtype, shape and bytes, point to one of them. Small tensors may be
+    /// equal by chance (zeros, ones) and cost nothing to store: those need the same storage. Two tensors for which
+    /// `selection` has different recipes are not tied: the choice that a person made for each counts.
+    fn find(checkpoint: &Checkpoint, pairing: &Pairing, selection: &Selection) -> Self {
         const MIN_BYTES: usize = 1 << 12;
-        let mut ties = BTreeMap::<String, String>::new();
-        let mut by_shape = BTreeMap::<_, Vec<&str>>::new();
+        let is_tied = |a: &str, b: &str| checkpoint.tied_to(a).unwrap_or(a) == checkpoint.tied_to(b).unwrap_or(b);
+        let mut groups = BTreeMap::<_, Vec<Vec<&str>>>::new();
         for name in checkpoint.names() {
-            if let Some(target) = checkpoint.tied_to(name).filter(|target| *target != name) {
-                let first = ties.get(target).cloned();
-                ties.insert(name.to_owned(), first.unwrap_or_else(|| target.to_owned()));
-                continue;
-            }
-            let Some(view) = checkpoint.get(name).filter(|view| view.bytes.len() >= MIN_BYTES) else { continue };
-            let head = view.bytes.get(..64.min(view.bytes.len())).unwrap_or_default().to_vec();
-            let same = by_shape.entry((view.dtype, view.shape.to_vec(), head)).or_default();
-            let equal = same.iter().find(|other| checkpoint.get(other).is_some_and(|o| o.bytes == view.bytes));
-            match equal {
-                Some(target) => {
-                    ties.insert(name.to_owned(), (*target).to_owned());
-                }
-                None => same.push(name),
+            let Some(view) = checkpoint.get(name) else { continue };
+            let head = view.bytes.get(..64.min(view.bytes.len())).unwrap_or_default();
+            let recipe = selection.recipe(name, view.dtype, view.shape).to_string();
+            let same = groups.entry((view.dtype, view.shape, head, recipe)).or_default();
+            let equals = |other: &str| match view.bytes.len() >= MIN_BYTES {
+                true => checkpoint.get(other).is_some_and(|other| other.bytes == view.bytes),
+                false => is_tied(name, other),
+            };
+            match same.iter_mut().find(|group| group.first().is_some_and(|other| equals(other))) {
+                Some(group) => group.push(name),
+                None => same.push(vec![name]),
             }
         }
-        Self(ties)
+        Self(groups.into_values().flatten().flat_map(|group| aliases(&group, pairing)).collect())
     }
 
     fn target(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
+
+    /// An alias is as exact as its target.
+    fn share_errors(&self, tensors: &mut [TensorSummary]) {
+        let errors: BTreeMap<_, _> = tensors.iter().map(|row| (row.name.clone(), row.relative_error)).collect();
+        for row in tensors {
+            let target = self.target(&row.name).and_then(|target| errors.get(target));
+            row.relative_error = target.copied().unwrap_or(row.relative_error);
+        }
+    }
+}
+
+/// (alias, target) for all but one of `group`: the target is the first tensor that the base has, too.
+fn aliases(group: &[&str], pairing: &Pairing) -> Vec<(String, String)> {
+    let in_base = |name: &&&str| pairing.link(name).is_some_and(|link| is_comparable(&link.relation));
+    let Some(&target) = group.iter().find(in_base).or(group.first()) else { return Vec::new() };
+    group.iter().filter(|name| **name != target).map(|name| ((*name).to_owned(), target.to_owned())).collect()
+}
+
+/// Whether a delta to the base can be taken.
+fn is_comparable(relation: &Relation) -> bool {
+    matches!(relation, Relation::Same { .. } | Relation::Resized { .. })
 }
 
 fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWriter) -> Result<Vec<(String, u64)>> {
@@ -217,9 +240,12 @@ fn display_name(checkpoint: &Checkpoint) -> String {
     path.canonicalize().ok().as_deref().unwrap_or(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn notes(base: &Checkpoint, finetuned: &Checkpoint, pairing: &Pairing) -> Vec<String> {
-    let mut notes: Vec<String> =
-        pairing.links.iter().filter_map(|link| relation_note(&link.name, &link.relation)).collect();
+fn notes(base: &Checkpoint, finetuned: &Checkpoint, pairing: &Pairing, ties: &Ties) -> Vec<String> {
+    let note = |link: &PairLink| match ties.target(&link.name) {
+        Some(target) => Some(format!("{} repeats {target}: stored once", link.name)),
+        None => relation_note(&link.name, &link.relation),
+    };
+    let mut notes: Vec<String> = pairing.links.iter().filter_map(note).collect();
     if let Some(rename) = &pairing.rename {
         notes.insert(0, format!("names differ: {:?} in the fine-tuned model is {:?} in the base", rename.finetuned, rename.base));
     }

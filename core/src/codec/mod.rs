@@ -4,6 +4,10 @@
 
 mod levels;
 mod payload;
+#[cfg(test)]
+mod predecessor_tests;
+
+use std::cell::RefCell;
 
 use rayon::prelude::*;
 
@@ -11,7 +15,7 @@ use self::levels::{Coding, Levels};
 pub(crate) use self::payload::Payload;
 use crate::delta;
 use crate::error::Result;
-use crate::plan::{Moments, Plan};
+use crate::plan::{Moments, Plan, Rescale};
 use crate::quantize::{Importance, Quantizer};
 use crate::tensor::Dtype;
 use crate::transform::{Blocks, Chunk, Fitted, Grid, Source};
@@ -46,6 +50,9 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded
     let coded = in_chunks(&coding.grid, |chunk, Scratch { delta, restored, coeffs }| {
         source(chunk, delta);
         let levels = coding.quantize(delta, chunk);
+        if plan.rescale == Rescale::None {
+            return Ok((levels, Moments::of(delta, delta)));
+        }
         coding.dequantize(&levels, chunk, coeffs, restored)?;
         Ok((levels, Moments::of(delta, restored)))
     });
@@ -65,26 +72,35 @@ pub(crate) fn decode_chunk(
     base: (Dtype, &[u8]),
     dtype: Dtype,
     out: &mut [u8],
-    scratch: &mut Scratch,
 ) -> Result<()> {
     let chunk = payload.coding.grid.chunk(index);
     let levels = payload.levels(index)?;
-    payload.coding.dequantize(&levels, &chunk, &mut scratch.coeffs, &mut scratch.restored)?;
-    delta::apply(base, &scratch.restored, payload.factor, dtype, out)
+    with_scratch(|Scratch { restored, coeffs, .. }| {
+        payload.coding.dequantize(&levels, &chunk, coeffs, restored)?;
+        delta::apply(base, restored, payload.factor, dtype, out)
+    })
 }
 
-/// Buffers that a thread uses for one chunk after another.
+/// Buffers that a thread uses for one chunk after another: fresh memory costs more than most of the stages.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+struct Scratch {
     delta: Vec<f32>,
     restored: Vec<f32>,
     coeffs: Vec<f32>,
 }
 
+fn with_scratch<T>(f: impl FnOnce(&mut Scratch) -> T) -> T {
+    thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => f(&mut scratch),
+        Err(_) => f(&mut Scratch::default()),
+    })
+}
+
 /// Runs `f` over all chunks in parallel; results in chunk order.
 fn in_chunks<T: Send>(grid: &Grid, f: impl Fn(&Chunk, &mut Scratch) -> T + Sync + Send) -> Vec<T> {
     let chunks = (0..grid.chunks()).into_par_iter();
-    chunks.map_init(Scratch::default, |scratch, i| f(&grid.chunk(i), scratch)).collect()
+    chunks.map(|i| with_scratch(|scratch| f(&grid.chunk(i), scratch))).collect()
 }
 
 impl Pair<'_> {

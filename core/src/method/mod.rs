@@ -83,7 +83,8 @@ pub static METHODS: &[Method] = &[
     Method { name: "raw", paper: "", summary: "the fine-tuned weights themselves, bit for bit", plan: "raw" },
 ];
 
-/// A method with its options; text form `dct block=16 bits=4:0.5,0:0.5`.
+/// A method with its options; text form `dct block=16 bits=4:0.5,0:0.5`, where options that are left out have the
+/// method's defaults. `Display` writes all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     text: String,
@@ -120,19 +121,34 @@ impl FromStr for Recipe {
             "zero" => Action::Zero,
             _ => Action::Code(plan.parse()?),
         };
-        Ok(Self { text: text.split_whitespace().collect::<Vec<_>>().join(" "), action })
+        Ok(Self { text: method.text(&plan), action })
     }
 }
 
 impl Method {
     /// The names of its options.
     pub fn options(&self) -> Vec<&'static str> {
-        let mut keys: Vec<_> = self.plan.split_whitespace().filter_map(|word| Some(word.split_once('=')?.0)).collect();
-        keys.dedup();
+        let mut keys = Vec::new();
+        for (key, _) in self.plan.split_whitespace().filter_map(|word| word.split_once('=')) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
         if self.plan.contains('|') {
             keys.push("rescale");
         }
         keys
+    }
+
+    /// The method's name with the options that `plan` gives it.
+    fn text(&self, plan: &str) -> String {
+        let mut words = vec![self.name.to_owned()];
+        for key in self.options() {
+            let value = plan.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+            let rescale = || plan.rsplit_once('|').map_or("", |(_, rescale)| rescale.trim());
+            words.push(format!("{key}={}", value.unwrap_or_else(rescale)));
+        }
+        words.join(" ")
     }
 
     /// `plan` with option `key` set to `value`, wherever the plan has it.

@@ -71,7 +71,15 @@ impl Constants {
     }
 }
 
-/// Replaces a slice by a transform of fixed length.
+/// The three one-dimensional transforms.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Ii,
+    IiT,
+    Iv,
+}
+
+/// Replaces `$x`, whose length is that of `$transform` where this is reached, by its transform.
 macro_rules! in_place {
     ($x:ident, $transform:ident($simd:ident, $sizes:ident)) => {
         if let Some(x) = $x.first_chunk_mut() {
@@ -80,45 +88,39 @@ macro_rules! in_place {
     };
 }
 
-/// `II` of `x` in place; `t` is as long.
+/// A transform of `x` in place, for the lengths that are unrolled: 4, 8, 16 and 32. Compiled once per length and kind
+/// where the caller makes both known.
 #[inline(always)]
-pub(super) fn forward_ii<S: Simd>(simd: S, sizes: &[Constants], x: &mut [S::f32s], t: &mut [S::f32s]) {
-    match x.len() {
-        4 => in_place!(x, ii_4(simd, sizes)),
-        8 => in_place!(x, ii_8(simd, sizes)),
-        16 => in_place!(x, ii_16(simd, sizes)),
-        32 => in_place!(x, ii_32(simd, sizes)),
-        _ => simd.vectorize(AnyLength { kind: Kind::Ii, simd, sizes, x, t }),
+pub(super) fn unrolled<S: Simd, const N: usize>(
+    simd: S,
+    kind: Kind,
+    sizes: &[Constants],
+    x: &mut [S::f32s; N],
+) {
+    match (kind, N) {
+        (Kind::Ii, 4) => in_place!(x, ii_4(simd, sizes)),
+        (Kind::Ii, 8) => in_place!(x, ii_8(simd, sizes)),
+        (Kind::Ii, 16) => in_place!(x, ii_16(simd, sizes)),
+        (Kind::Ii, 32) => in_place!(x, ii_32(simd, sizes)),
+        (Kind::IiT, 4) => in_place!(x, ii_t_4(simd, sizes)),
+        (Kind::IiT, 8) => in_place!(x, ii_t_8(simd, sizes)),
+        (Kind::IiT, 16) => in_place!(x, ii_t_16(simd, sizes)),
+        (Kind::IiT, 32) => in_place!(x, ii_t_32(simd, sizes)),
+        (Kind::Iv, 32) => in_place!(x, iv_32(simd, sizes)),
+        _ => {}
     }
 }
 
-/// `IIt` of `x` in place; `t` is as long.
+/// A transform of `x` in place, for any length; `t` is as long. `sizes` starts with the constants of that length.
 #[inline(always)]
-pub(super) fn inverse_ii<S: Simd>(simd: S, sizes: &[Constants], x: &mut [S::f32s], t: &mut [S::f32s]) {
-    match x.len() {
-        4 => in_place!(x, ii_t_4(simd, sizes)),
-        8 => in_place!(x, ii_t_8(simd, sizes)),
-        16 => in_place!(x, ii_t_16(simd, sizes)),
-        32 => in_place!(x, ii_t_32(simd, sizes)),
-        _ => simd.vectorize(AnyLength { kind: Kind::IiT, simd, sizes, x, t }),
-    }
-}
-
-/// `IV` of `x` in place; `t` is as long. (Shorter powers of two never get here: they are part of `ii_32`.)
-#[inline(always)]
-fn iv<S: Simd>(simd: S, sizes: &[Constants], x: &mut [S::f32s], t: &mut [S::f32s]) {
-    match x.len() {
-        32 => in_place!(x, iv_32(simd, sizes)),
-        _ => simd.vectorize(AnyLength { kind: Kind::Iv, simd, sizes, x, t }),
-    }
-}
-
-/// The three one-dimensional transforms.
-#[derive(Clone, Copy)]
-enum Kind {
-    Ii,
-    IiT,
-    Iv,
+pub(super) fn any_length<S: Simd>(
+    simd: S,
+    kind: Kind,
+    sizes: &[Constants],
+    x: &mut [S::f32s],
+    t: &mut [S::f32s],
+) {
+    simd.vectorize(AnyLength { kind, simd, sizes, x, t });
 }
 
 /// A transform of any length, by recursion. It is a struct because `vectorize` compiles its body for the vector
@@ -136,6 +138,13 @@ impl<S: Simd> NullaryFnOnce for AnyLength<'_, S> {
 
     #[inline(always)]
     fn call(self) {
+        if let (32, Some(x), false) = (self.x.len(), self.x.first_chunk_mut::<32>(), S::IS_SCALAR) {
+            return match self.kind {
+                Kind::Ii => unrolled(self.simd, Kind::Ii, self.sizes, x),
+                Kind::IiT => unrolled(self.simd, Kind::IiT, self.sizes, x),
+                Kind::Iv => unrolled(self.simd, Kind::Iv, self.sizes, x),
+            };
+        }
         let Some((constants, halves)) = self.sizes.split_first() else { return };
         let even = self.x.len() % 2 == 0;
         match self.kind {
@@ -159,8 +168,8 @@ impl<S: Simd> AnyLength<'_, S> {
             t[h + i] = simd.sub_f32s(x[i], x[n - 1 - i]);
         }
         let (s, d) = t[..n].split_at_mut(h);
-        forward_ii(simd, halves, s, &mut x[..h]);
-        iv(simd, halves, d, &mut x[..h]);
+        any_length(simd, Kind::Ii, halves, s, &mut x[..h]);
+        any_length(simd, Kind::Iv, halves, d, &mut x[..h]);
         for k in 0..h {
             x[2 * k] = s[k];
             x[2 * k + 1] = d[k];
@@ -176,8 +185,8 @@ impl<S: Simd> AnyLength<'_, S> {
             t[h + k] = x[2 * k + 1];
         }
         let (e, o) = t[..n].split_at_mut(h);
-        inverse_ii(simd, halves, e, &mut x[..h]);
-        iv(simd, halves, o, &mut x[..h]);
+        any_length(simd, Kind::IiT, halves, e, &mut x[..h]);
+        any_length(simd, Kind::Iv, halves, o, &mut x[..h]);
         for i in 0..h {
             x[i] = simd.add_f32s(e[i], o[i]);
             x[n - 1 - i] = simd.sub_f32s(e[i], o[i]);
@@ -192,8 +201,8 @@ impl<S: Simd> AnyLength<'_, S> {
             [t[i], t[h + i]] = rotate(simd, rotation, i, x[i], x[n - 1 - i]);
         }
         let (p, q) = t[..n].split_at_mut(h);
-        forward_ii(simd, halves, p, &mut x[..h]);
-        forward_ii(simd, halves, q, &mut x[..h]);
+        any_length(simd, Kind::Ii, halves, p, &mut x[..h]);
+        any_length(simd, Kind::Ii, halves, q, &mut x[..h]);
         x[0] = p[0];
         x[n - 1] = q[0];
         for m in 1..h {
@@ -276,7 +285,7 @@ fn rotate<S: Simd>(simd: S, rotation: &[f32; 2], i: usize, a: S::f32s, b: S::f32
 /// The same recursion for small powers of two, unrolled into one run of vector instructions: `$ii`, `$ii_t` and
 /// `$iv` of `$n` values from those of `$h = $n / 2`. (Loops, not closures: a closure is compiled outside the vector
 /// unit.)
-macro_rules! unrolled {
+macro_rules! halving {
     ($n:literal $ii:ident $ii_t:ident $iv:ident from $h:literal $half:ident $half_t:ident $half_iv:ident) => {
         #[inline(always)]
         fn $ii<S: Simd>(simd: S, sizes: &[Constants], x: [S::f32s; $n]) -> [S::f32s; $n] {
@@ -327,11 +336,11 @@ macro_rules! unrolled {
     };
 }
 
-unrolled!(2 ii_2 ii_t_2 iv_2 from 1 ii_1 ii_1 iv_1);
-unrolled!(4 ii_4 ii_t_4 iv_4 from 2 ii_2 ii_t_2 iv_2);
-unrolled!(8 ii_8 ii_t_8 iv_8 from 4 ii_4 ii_t_4 iv_4);
-unrolled!(16 ii_16 ii_t_16 iv_16 from 8 ii_8 ii_t_8 iv_8);
-unrolled!(32 ii_32 ii_t_32 iv_32 from 16 ii_16 ii_t_16 iv_16);
+halving!(2 ii_2 ii_t_2 iv_2 from 1 ii_1 ii_1 iv_1);
+halving!(4 ii_4 ii_t_4 iv_4 from 2 ii_2 ii_t_2 iv_2);
+halving!(8 ii_8 ii_t_8 iv_8 from 4 ii_4 ii_t_4 iv_4);
+halving!(16 ii_16 ii_t_16 iv_16 from 8 ii_8 ii_t_8 iv_8);
+halving!(32 ii_32 ii_t_32 iv_32 from 16 ii_16 ii_t_16 iv_16);
 
 /// `II` of one value is the value.
 #[inline(always)]

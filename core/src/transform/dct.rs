@@ -13,11 +13,13 @@
 //!
 //! `II` and `IIt` are in `cosine.rs`.
 
+use std::mem::take;
+
 use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::cosine::{Constants, forward_ii, inverse_ii};
-use super::transpose::{load, load_transposed, store};
+use super::cosine::{Constants, Kind, any_length, unrolled};
+use super::transpose::transpose;
 use crate::error::{Error, Result};
 
 /// The DCT of blocks of one size.
@@ -66,11 +68,11 @@ impl WithSimd for Pass<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let n = self.dct.block;
+        let (n, inverse) = (self.dct.block, self.inverse);
         let mut scratch = Scratch::new(simd, self.dct);
         if n % S::F32_LANES == 0 {
             for block in self.blocks.chunks_exact_mut(n * n) {
-                scratch.transform(S::as_mut_simd_f32s(block).0, self.inverse);
+                scratch.transform(S::as_mut_simd_f32s(block).0, inverse);
             }
             return;
         }
@@ -80,7 +82,7 @@ impl WithSimd for Pass<'_> {
             for (row, to) in block.chunks_exact(n).zip(cast_slice_mut(&mut padded).chunks_exact_mut(width)) {
                 to[..n].copy_from_slice(row);
             }
-            scratch.transform(&mut padded, self.inverse);
+            scratch.transform(&mut padded, inverse);
             for (row, from) in block.chunks_exact_mut(n).zip(cast_slice(&padded).chunks_exact(width)) {
                 row.copy_from_slice(&from[..n]);
             }
@@ -91,7 +93,7 @@ impl WithSimd for Pass<'_> {
 /// What the transform of one block works with; a row of it has `stride` vectors.
 struct Scratch<'a, S: Simd> {
     simd: S,
-    sizes: &'a [Constants],
+    dct: &'a Dct,
     stride: usize,
     /// The block between its two passes.
     turned: Vec<S::f32s>,
@@ -112,44 +114,109 @@ impl<'a, S: Simd> Scratch<'a, S> {
         let (first, rest) = values.split_at_mut(stride * S::F32_LANES);
         first.fill((2f64.sqrt() / n as f64) as f32);
         first[0] = (1.0 / n as f64) as f32;
-        rest[0] = first[1 % first.len()];
+        rest[0] = (2f64.sqrt() / n as f64) as f32;
         let turned = vec![simd.splat_f32s(0.0); stride * S::F32_LANES * stride];
-        Self { simd, sizes: &dct.sizes, stride, turned, scale, spare: column.clone(), column }
+        Self { simd, dct, stride, turned, scale, spare: column.clone(), column }
     }
 
     /// Transforms one block, whose rows are whole vectors, in place.
     #[inline(always)]
     fn transform(&mut self, block: &mut [S::f32s], inverse: bool) {
-        let Self { simd, sizes, stride, turned, scale, column, spare } = self;
-        for at in 0..*stride {
-            load(block, *stride, at, column);
-            if inverse {
-                scale_column(*simd, scale, at, column);
-                inverse_ii(*simd, sizes, column, spare);
-            } else {
-                forward_ii(*simd, sizes, column, spare);
-            }
-            store(column, turned, *stride, at);
-        }
-        for at in 0..*stride {
-            load_transposed(*simd, turned, *stride, at, column);
-            if inverse {
-                inverse_ii(*simd, sizes, column, spare);
-            } else {
-                forward_ii(*simd, sizes, column, spare);
-                scale_column(*simd, scale, at, column);
-            }
-            store(column, block, *stride, at);
+        match (self.dct.block, inverse) {
+            (4, false) if !S::IS_SCALAR => self.unrolled::<4>(block, false),
+            (8, false) if !S::IS_SCALAR => self.unrolled::<8>(block, false),
+            (16, false) if !S::IS_SCALAR => self.unrolled::<16>(block, false),
+            (32, false) if !S::IS_SCALAR => self.unrolled::<32>(block, false),
+            (4, true) if !S::IS_SCALAR => self.unrolled::<4>(block, true),
+            (8, true) if !S::IS_SCALAR => self.unrolled::<8>(block, true),
+            (16, true) if !S::IS_SCALAR => self.unrolled::<16>(block, true),
+            (32, true) if !S::IS_SCALAR => self.unrolled::<32>(block, true),
+            _ => self.any_length(block, inverse),
         }
     }
-}
 
-/// Multiplies vector `at` of every row by its scale.
-#[inline(always)]
-fn scale_column<S: Simd>(simd: S, scale: &[S::f32s], at: usize, column: &mut [S::f32s]) {
-    let (first, rest) = (scale[at], scale[scale.len() / 2 + at]);
-    for (k, value) in column.iter_mut().enumerate() {
-        *value = simd.mul_f32s(*value, if k == 0 { first } else { rest });
+    /// A length that the compiler knows: a whole column stays in registers.
+    #[inline(always)]
+    fn unrolled<const N: usize>(&mut self, block: &mut [S::f32s], inverse: bool) {
+        // Never otherwise; it tells the compiler how long the slices are.
+        let stride = N.div_ceil(S::F32_LANES);
+        let len = stride * stride * S::F32_LANES;
+        if (self.stride, self.turned.len(), block.len()) != (stride, len, len) {
+            return;
+        }
+        self.unrolled_pass::<N>(block, false, inverse);
+        self.unrolled_pass::<N>(block, true, inverse);
+    }
+
+    #[inline(always)]
+    fn unrolled_pass<const N: usize>(&mut self, block: &mut [S::f32s], second: bool, inverse: bool) {
+        let kind = if inverse { Kind::IiT } else { Kind::Ii };
+        for at in 0..N.div_ceil(S::F32_LANES) {
+            let mut column = [self.simd.splat_f32s(0.0); N];
+            self.load(block, second, inverse, at, &mut column);
+            unrolled(self.simd, kind, &self.dct.sizes, &mut column);
+            self.store(block, second, inverse, at, &mut column);
+        }
+    }
+
+    /// Any other length.
+    #[inline(always)]
+    fn any_length(&mut self, block: &mut [S::f32s], inverse: bool) {
+        let (mut column, mut spare) = (take(&mut self.column), take(&mut self.spare));
+        let kind = if inverse { Kind::IiT } else { Kind::Ii };
+        for second in [false, true] {
+            for at in 0..self.stride {
+                self.load(block, second, inverse, at, &mut column);
+                any_length(self.simd, kind, &self.dct.sizes, &mut column, &mut spare);
+                self.store(block, second, inverse, at, &mut column);
+            }
+        }
+        (self.column, self.spare) = (column, spare);
+    }
+
+    /// Reads group `at` of columns: of the block in the first pass, of the transposed half-way result in the second.
+    #[inline(always)]
+    fn load(&self, block: &[S::f32s], second: bool, inverse: bool, at: usize, column: &mut [S::f32s]) {
+        if second {
+            let (width, count) = (self.stride * S::F32_LANES, column.len());
+            let rows = &cast_slice(&self.turned)[at * S::F32_LANES * width..];
+            transpose(self.simd, rows, width, cast_slice_mut(column), S::F32_LANES, count);
+        } else {
+            for (value, row) in column.iter_mut().zip(block.chunks_exact(self.stride)) {
+                *value = row[at];
+            }
+        }
+        if inverse && !second {
+            self.scale(at, column);
+        }
+    }
+
+    /// Writes group `at` of columns: half-way in the first pass, the result in the second.
+    #[inline(always)]
+    fn store(
+        &mut self,
+        block: &mut [S::f32s],
+        second: bool,
+        inverse: bool,
+        at: usize,
+        column: &mut [S::f32s],
+    ) {
+        if second && !inverse {
+            self.scale(at, column);
+        }
+        let rows = if second { block } else { &mut self.turned };
+        for (value, row) in column.iter().zip(rows.chunks_exact_mut(self.stride)) {
+            row[at] = *value;
+        }
+    }
+
+    /// Multiplies vector `at` of every row by its scale.
+    #[inline(always)]
+    fn scale(&self, at: usize, column: &mut [S::f32s]) {
+        let (first, rest) = (self.scale[at], self.scale[self.stride + at]);
+        for (k, value) in column.iter_mut().enumerate() {
+            *value = self.simd.mul_f32s(*value, if k == 0 { first } else { rest });
+        }
     }
 }
 

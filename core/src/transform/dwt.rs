@@ -17,7 +17,7 @@ use std::str::FromStr;
 use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::transpose::{load, load_transposed, store};
+use super::transpose::transpose;
 use super::wavelet::{Level, Wavelet};
 use crate::error::{Error, Result};
 
@@ -92,6 +92,8 @@ pub(crate) struct Dwt {
     wavelet: Wavelet,
     keep: Keep,
     bands: Vec<Band>,
+    /// Kept coefficients per block.
+    coefficients: usize,
     /// Where the kept bands lie while a block is transformed, in stored order.
     places: Vec<Place>,
     /// Sides of the squares that are transformed, first level first.
@@ -130,10 +132,12 @@ impl Dwt {
             wavelet: wavelet.clone(),
             keep,
             bands: vec![],
+            coefficients: 0,
             places: vec![],
             sides: sides.to_vec(),
         };
         dwt.place_bands(keep);
+        dwt.coefficients = dwt.bands.iter().map(|band| band.rows * band.cols).sum();
         Ok(dwt)
     }
 
@@ -165,7 +169,18 @@ impl Dwt {
 
     /// Number of kept coefficients of a block.
     pub(crate) fn coefficients(&self) -> usize {
-        self.bands.iter().map(|band| band.rows * band.cols).sum()
+        self.coefficients
+    }
+
+    /// How many blocks lie side by side in one strip.
+    fn blocks_at_once(&self) -> usize {
+        (64 / self.block.next_multiple_of(8)).max(1)
+    }
+
+    /// Values and coefficients of one strip of blocks.
+    fn chunks(&self) -> (usize, usize) {
+        let blocks = self.blocks_at_once();
+        (blocks * self.block * self.block, blocks * self.coefficients)
     }
 
     /// Side of a block.
@@ -200,6 +215,77 @@ impl Dwt {
     }
 }
 
+/// Columns that are transformed at once, in vectors: several, so that short blocks keep the vector unit busy too.
+const WIDE: usize = 4;
+
+/// One row of a group of columns.
+type Wide<S> = [<S as Simd>::f32s; WIDE];
+
+/// How the squares of one level lie in scratch memory: as a strip of `blocks` squares side by side. A square takes
+/// `width` columns (its side, rounded up to whole vectors) and a row of the strip `stride` groups of columns; there are
+/// `width` rows, so that a transposed square fits.
+#[derive(Clone, Copy, Debug)]
+struct Strip {
+    side: usize,
+    width: usize,
+    stride: usize,
+    blocks: usize,
+}
+
+impl Strip {
+    #[inline(always)]
+    fn new<S: Simd>(side: usize, blocks: usize) -> Self {
+        let width = side.next_multiple_of(S::F32_LANES);
+        Self { side, width, stride: (width * blocks).div_ceil(S::F32_LANES * WIDE), blocks }
+    }
+
+    /// Values per row of the strip.
+    #[inline(always)]
+    fn row<S: Simd>(&self) -> usize {
+        self.stride * S::F32_LANES * WIDE
+    }
+
+    /// Reads group `at` of columns.
+    #[inline(always)]
+    fn load<S: Simd>(&self, strip: &[Wide<S>], at: usize, column: &mut [Wide<S>]) {
+        for (value, row) in column.iter_mut().zip(strip.chunks_exact(self.stride)) {
+            *value = row[at];
+        }
+    }
+
+    /// Writes group `at` of columns, the inverse of [`Strip::load`].
+    #[inline(always)]
+    fn store<S: Simd>(&self, column: &[Wide<S>], strip: &mut [Wide<S>], at: usize) {
+        for (value, row) in column.iter().zip(strip.chunks_exact_mut(self.stride)) {
+            row[at] = *value;
+        }
+    }
+
+    /// Reads group `at` of columns of the strip that has every square transposed: the top left part, as large as
+    /// `column` is long, of the squares of `strip`, which lies like `from`.
+    #[inline(always)]
+    fn load_transposed<S: Simd>(
+        &self,
+        simd: S,
+        from: &Self,
+        strip: &[Wide<S>],
+        at: usize,
+        column: &mut [Wide<S>],
+    ) {
+        let count = column.len();
+        let column = cast_slice_mut(column);
+        for w in 0..WIDE {
+            let first = (at * WIDE + w) * S::F32_LANES;
+            let (block, row) = (first / self.width, first % self.width);
+            if block < self.blocks {
+                let square = &cast_slice(strip)[row * from.row::<S>() + block * from.width..];
+                let to = &mut column[w * S::F32_LANES..];
+                transpose(simd, square, from.row::<S>(), to, WIDE * S::F32_LANES, count);
+            }
+        }
+    }
+}
+
 /// Copies a rectangle of `rows` x `cols`; rows are `from` and `to` values apart.
 #[inline(always)]
 fn copy(src: &[f32], from: usize, dst: &mut [f32], to: usize, [rows, cols]: [usize; 2]) {
@@ -224,150 +310,170 @@ fn copy_rows<const N: usize>(src: &[f32], from: usize, dst: &mut [f32], to: usiz
     }
 }
 
-/// What the transform of one block works with. A square of side n is kept in n rows of `n / lanes` vectors, rounded
-/// up, and there are rows enough to make the number of rows whole vectors too.
+/// What the transform of a strip of blocks works with.
 struct Scratch<'a, S: Simd> {
     simd: S,
     dwt: &'a Dwt,
-    /// The square of a level.
-    square: Vec<S::f32s>,
-    /// The square between its two passes.
-    half: Vec<S::f32s>,
-    /// The transposed square of every level: its bands.
-    bands: Vec<Vec<S::f32s>>,
-    column: Vec<S::f32s>,
-    spare: Vec<S::f32s>,
+    /// Per level.
+    strips: Vec<Strip>,
+    /// The squares of a level.
+    squares: Vec<Wide<S>>,
+    /// The squares between their two passes.
+    half: Vec<Wide<S>>,
+    /// The transposed squares of every level: its bands.
+    bands: Vec<Vec<Wide<S>>>,
+    column: Vec<Wide<S>>,
+    spare: Vec<Wide<S>>,
 }
 
 impl<'a, S: Simd> Scratch<'a, S> {
     #[inline(always)]
     fn new(simd: S, dwt: &'a Dwt) -> Self {
-        let zeros = |n: usize| vec![simd.splat_f32s(0.0); n];
-        let area = |n: usize| n.next_multiple_of(S::F32_LANES) * n.div_ceil(S::F32_LANES);
+        let zeros = |n: usize| vec![[simd.splat_f32s(0.0); WIDE]; n];
+        let blocks = dwt.blocks_at_once();
+        let strips: Vec<Strip> = dwt.sides.iter().map(|&side| Strip::new::<S>(side, blocks)).collect();
+        let area = |strip: &Strip| strip.width * strip.stride;
+        let largest = strips.first().map_or(0, area);
         Self {
             simd,
             dwt,
-            square: zeros(area(dwt.block)),
-            half: zeros(area(dwt.block)),
-            bands: dwt.sides.iter().map(|&side| zeros(area(side))).collect(),
+            squares: zeros(largest),
+            half: zeros(largest),
+            bands: strips.iter().map(|strip| zeros(area(strip))).collect(),
             column: zeros(dwt.block),
             spare: zeros(dwt.block),
+            strips,
         }
     }
 
-    /// Values per row of a square of side `side`.
     #[inline(always)]
-    fn width(side: usize) -> usize {
-        side.next_multiple_of(S::F32_LANES)
-    }
-
-    #[inline(always)]
-    fn forward(&mut self, block: &[f32], coeffs: &mut [f32]) {
-        let n = self.dwt.block;
-        copy(block, n, cast_slice_mut(&mut self.square), Self::width(n), [n, n]);
-        for at in 0..self.dwt.sides.len() {
+    fn forward(&mut self, blocks: &[f32], coeffs: &mut [f32]) {
+        let (n, strip) = (self.dwt.block, self.strips[0]);
+        for (b, block) in blocks.chunks_exact(n * n).enumerate() {
+            copy(
+                block,
+                n,
+                &mut cast_slice_mut(&mut self.squares)[b * strip.width..],
+                strip.row::<S>(),
+                [n, n],
+            );
+        }
+        for at in 0..self.strips.len() {
             if at > 0 {
                 self.descend(at);
             }
             self.analyse(at);
         }
-        self.write(coeffs);
+        for (b, coeffs) in coeffs.chunks_exact_mut(self.dwt.coefficients).enumerate() {
+            self.write(b, coeffs);
+        }
     }
 
-    /// The bands of level `at` from `square`.
+    /// The bands of level `at` from its squares.
     #[inline(always)]
     fn analyse(&mut self, at: usize) {
-        let Self { simd, dwt, square, half, bands, column, spare } = self;
-        let n = dwt.sides[at];
-        let (stride, column, spare) = (n.div_ceil(S::F32_LANES), &mut column[..n], &mut spare[..n]);
-        for group in 0..stride {
-            load(square, stride, group, column);
+        let Self { simd, dwt, strips, squares, half, bands, column, spare } = self;
+        let (strip, n) = (strips[at], strips[at].side);
+        let (column, spare) = (&mut column[..n], &mut spare[..n]);
+        for group in 0..strip.stride {
+            strip.load::<S>(squares, group, column);
             dwt.level.forward(*simd, column, spare);
-            store(spare, half, stride, group);
+            strip.store::<S>(spare, half, group);
         }
-        for group in 0..stride {
-            load_transposed(*simd, half, stride, group, column);
+        for group in 0..strip.stride {
+            strip.load_transposed(*simd, &strip, half, group, column);
             dwt.level.forward(*simd, column, spare);
-            store(spare, &mut bands[at], stride, group);
+            strip.store::<S>(spare, &mut bands[at], group);
         }
     }
 
-    /// Level `at`'s square from LL of the level before, which lies transposed.
+    /// The squares of level `at` from LL of the level before, which lies transposed.
     #[inline(always)]
     fn descend(&mut self, at: usize) {
-        let (n, before) = (self.dwt.sides[at], self.dwt.sides[at - 1].div_ceil(S::F32_LANES));
-        let (stride, column) = (n.div_ceil(S::F32_LANES), &mut self.column[..n]);
-        for group in 0..stride {
-            load_transposed(self.simd, &self.bands[at - 1], before, group, column);
-            store(column, &mut self.square, stride, group);
+        let (strip, before) = (self.strips[at], self.strips[at - 1]);
+        let column = &mut self.column[..strip.side];
+        for group in 0..strip.stride {
+            strip.load_transposed(self.simd, &before, &self.bands[at - 1], group, column);
+            strip.store::<S>(column, &mut self.squares, group);
         }
     }
 
     #[inline(always)]
-    fn write(&self, mut coeffs: &mut [f32]) {
+    fn write(&self, block: usize, mut coeffs: &mut [f32]) {
         for (band, place) in self.dwt.bands.iter().zip(&self.dwt.places) {
-            let width = Self::width(self.dwt.sides[place.level]);
-            let from = &cast_slice(&self.bands[place.level])[place.row * width + place.col..];
-            let (to, rest) = coeffs.split_at_mut(band.rows * band.cols);
-            copy(from, width, to, band.rows, [band.cols, band.rows]);
+            let (strip, [rows, cols]) = (self.strips[place.level], [band.rows, band.cols]);
+            let start = place.row * strip.row::<S>() + block * strip.width + place.col;
+            let (to, rest) = coeffs.split_at_mut(rows * cols);
+            copy(&cast_slice(&self.bands[place.level])[start..], strip.row::<S>(), to, rows, [cols, rows]);
             coeffs = rest;
         }
     }
 
     #[inline(always)]
-    fn inverse(&mut self, coeffs: &[f32], block: &mut [f32]) {
-        self.read(coeffs);
-        for at in (0..self.dwt.sides.len()).rev() {
+    fn inverse(&mut self, coeffs: &[f32], blocks: &mut [f32]) {
+        for (b, coeffs) in coeffs.chunks_exact(self.dwt.coefficients).enumerate() {
+            self.read(b, coeffs);
+        }
+        for at in (0..self.strips.len()).rev() {
             self.synthesize(at);
             if at > 0 {
                 self.ascend(at);
             }
         }
-        let n = self.dwt.block;
-        copy(cast_slice(&self.square), Self::width(n), block, n, [n, n]);
+        let (n, strip) = (self.dwt.block, self.strips[0]);
+        for (b, block) in blocks.chunks_exact_mut(n * n).enumerate() {
+            copy(&cast_slice(&self.squares)[b * strip.width..], strip.row::<S>(), block, n, [n, n]);
+        }
     }
 
     /// Puts the kept bands in their places; the others stay 0.
     #[inline(always)]
-    fn read(&mut self, mut coeffs: &[f32]) {
+    fn read(&mut self, block: usize, mut coeffs: &[f32]) {
         for (band, place) in self.dwt.bands.iter().zip(&self.dwt.places) {
-            let width = Self::width(self.dwt.sides[place.level]);
-            let to = &mut cast_slice_mut(&mut self.bands[place.level])[place.row * width + place.col..];
-            let (from, rest) = coeffs.split_at(band.rows * band.cols);
-            copy(from, band.rows, to, width, [band.cols, band.rows]);
+            let (strip, [rows, cols]) = (self.strips[place.level], [band.rows, band.cols]);
+            let start = place.row * strip.row::<S>() + block * strip.width + place.col;
+            let (from, rest) = coeffs.split_at(rows * cols);
+            let to = &mut cast_slice_mut(&mut self.bands[place.level])[start..];
+            copy(from, rows, to, strip.row::<S>(), [cols, rows]);
             coeffs = rest;
         }
     }
 
-    /// `square` from the bands of level `at`.
+    /// The squares of level `at` from its bands.
     #[inline(always)]
     fn synthesize(&mut self, at: usize) {
-        let Self { simd, dwt, square, half, bands, column, spare } = self;
-        let n = dwt.sides[at];
-        let (stride, column, spare) = (n.div_ceil(S::F32_LANES), &mut column[..n], &mut spare[..n]);
-        for group in 0..stride {
-            load(&bands[at], stride, group, column);
+        let Self { simd, dwt, strips, squares, half, bands, column, spare } = self;
+        let (strip, n) = (strips[at], strips[at].side);
+        let (column, spare) = (&mut column[..n], &mut spare[..n]);
+        for group in 0..strip.stride {
+            strip.load::<S>(&bands[at], group, column);
             dwt.level.inverse(*simd, column, spare);
-            store(spare, half, stride, group);
+            strip.store::<S>(spare, half, group);
         }
-        for group in 0..stride {
-            load_transposed(*simd, half, stride, group, column);
+        for group in 0..strip.stride {
+            strip.load_transposed(*simd, &strip, half, group, column);
             dwt.level.inverse(*simd, column, spare);
-            store(spare, square, stride, group);
+            strip.store::<S>(spare, squares, group);
         }
     }
 
-    /// Level `at`'s square becomes LL of the level before, transposed.
+    /// The squares of level `at` become LL of the level before, transposed.
     #[inline(always)]
     fn ascend(&mut self, at: usize) {
-        let (n, width) = (self.dwt.sides[at], Self::width(self.dwt.sides[at - 1]));
-        let (stride, column) = (n.div_ceil(S::F32_LANES), &mut self.column[..n]);
-        for group in 0..stride {
-            load_transposed(self.simd, &self.square, stride, group, column);
-            let first = group * S::F32_LANES;
-            let cols = S::F32_LANES.min(n - first);
-            let to = &mut cast_slice_mut(&mut self.bands[at - 1])[first..];
-            copy(cast_slice(column), S::F32_LANES, to, width, [n, cols]);
+        let (strip, before) = (self.strips[at], self.strips[at - 1]);
+        let column = &mut self.column[..strip.side];
+        for group in 0..strip.stride {
+            strip.load_transposed(self.simd, &strip, &self.squares, group, column);
+            for w in 0..WIDE {
+                let first = (group * WIDE + w) * S::F32_LANES;
+                let (block, col) = (first / strip.width, first % strip.width);
+                if block < strip.blocks && col < strip.side {
+                    let cols = S::F32_LANES.min(strip.side - col);
+                    let from = &cast_slice(column)[w * S::F32_LANES..];
+                    let to = &mut cast_slice_mut(&mut self.bands[at - 1])[block * before.width + col..];
+                    copy(from, WIDE * S::F32_LANES, to, before.row::<S>(), [strip.side, cols]);
+                }
+            }
         }
     }
 }
@@ -384,10 +490,10 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (size, count) = (self.dwt.block * self.dwt.block, self.dwt.coefficients());
+        let (size, count) = self.dwt.chunks();
         let mut scratch = Scratch::new(simd, self.dwt);
-        for (block, coeffs) in self.blocks.chunks_exact(size).zip(self.coeffs.chunks_exact_mut(count)) {
-            scratch.forward(block, coeffs);
+        for (blocks, coeffs) in self.blocks.chunks(size).zip(self.coeffs.chunks_mut(count)) {
+            scratch.forward(blocks, coeffs);
         }
     }
 }
@@ -404,10 +510,10 @@ impl WithSimd for Inverse<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (size, count) = (self.dwt.block * self.dwt.block, self.dwt.coefficients());
+        let (size, count) = self.dwt.chunks();
         let mut scratch = Scratch::new(simd, self.dwt);
-        for (coeffs, block) in self.coeffs.chunks_exact(count).zip(self.blocks.chunks_exact_mut(size)) {
-            scratch.inverse(coeffs, block);
+        for (coeffs, blocks) in self.coeffs.chunks(count).zip(self.blocks.chunks_mut(size)) {
+            scratch.inverse(coeffs, blocks);
         }
     }
 }

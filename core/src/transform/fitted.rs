@@ -1,5 +1,7 @@
 //! A transform with everything that it takes to run it, both ways, and its wire form.
 
+use std::borrow::Cow;
+
 use super::dct::{Dct, jpeg_band_table, jpeg_table};
 use super::dwt::Dwt;
 use super::low_rank::{self, LowRank, Params, Projector};
@@ -13,8 +15,8 @@ use crate::wire::{Reader, Writer};
 
 /// Coefficients of some blocks of a chunk, one block after the other, each band after band.
 #[derive(Debug, Default)]
-pub(crate) struct Coefficients {
-    pub(crate) values: Vec<f32>,
+pub(crate) struct Coefficients<'a> {
+    pub(crate) values: Cow<'a, [f32]>,
     /// Where the values go, for a transform that selects weights: ascending positions in the chunk.
     pub(crate) positions: Vec<u32>,
 }
@@ -157,39 +159,38 @@ impl Fitted {
     }
 
     /// Coefficients of blocks `which` (indices in the chunk) of `delta`, the chunk's weights.
-    pub(crate) fn forward(&self, delta: &[f32], chunk: &Chunk, which: &[usize]) -> Coefficients {
-        let mut coeffs = Coefficients::default();
-        let Coefficients { values, positions } = &mut coeffs;
+    pub(crate) fn forward<'a>(&self, delta: &'a [f32], chunk: &Chunk, which: &[usize]) -> Coefficients<'a> {
+        let (mut values, mut positions) = (Vec::new(), Vec::new());
         match self {
-            Self::None => values.extend_from_slice(delta),
+            Self::None => return Coefficients { values: Cow::Borrowed(delta), positions },
             Self::Dct(dct, scale) => {
-                *values = Blocks::new(chunk, dct.block()).gather(delta, which);
-                dct.forward(values);
-                scale.divide(values);
+                values = Blocks::new(chunk, dct.block()).gather(delta, which);
+                dct.forward(&mut values);
+                scale.divide(&mut values);
             }
             Self::Dwt(dwt, scale) => {
                 let blocks = Blocks::new(chunk, dwt.block()).gather(delta, which);
                 values.resize(which.len() * dwt.coefficients(), 0.0);
-                dwt.forward(&blocks, values);
-                scale.divide(values);
+                dwt.forward(&blocks, &mut values);
+                scale.divide(&mut values);
             }
             Self::LowRank(_, projector) => {
                 if let Some(projector) = projector {
-                    projector.forward(delta, values);
+                    projector.forward(delta, &mut values);
                 }
             }
             Self::Mask(mask) => {
-                *positions = self.implied_positions(chunk).unwrap_or_default();
-                mask.forward(delta, positions, values);
+                positions = self.implied_positions(chunk).unwrap_or_default();
+                mask.forward(delta, &positions, &mut values);
             }
             Self::Top(_, threshold) => {
                 if let Some(threshold) = threshold {
-                    threshold.forward(delta, positions);
+                    threshold.forward(delta, &mut positions);
                 }
-                gather(delta, positions, values);
+                gather(delta, &positions, &mut values);
             }
         }
-        coeffs
+        Coefficients { values: Cow::Owned(values), positions }
     }
 
     /// The weights of blocks `which`, written into `delta`. The coefficients `values` may be overwritten, or, where

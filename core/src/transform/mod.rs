@@ -17,7 +17,8 @@ mod dct;
 mod dwt;
 mod fitted;
 #[cfg(test)]
-mod fixture;
+#[allow(clippy::unwrap_used, clippy::panic)]
+pub(crate) mod fixture;
 mod grid;
 mod lattice;
 mod low_rank;

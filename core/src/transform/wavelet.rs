@@ -164,16 +164,19 @@ pub(super) enum Level {
     Lifting(&'static Lifting),
 }
 
+/// One row of the columns that are transformed at once: `W` vectors.
+type Row<S, const W: usize> = [<S as Simd>::f32s; W];
+
 impl Level {
     /// `x` to `out`: the low values, then the high values. Both are equally long.
     #[inline(always)]
-    pub(super) fn forward<S: Simd>(&self, simd: S, x: &[S::f32s], out: &mut [S::f32s]) {
+    pub(super) fn forward<S: Simd, const W: usize>(&self, simd: S, x: &[Row<S, W>], out: &mut [Row<S, W>]) {
         match self {
             Self::Filter(taps) => match taps.len() {
-                2 => analyse::<S, 2>(simd, taps, x, out),
-                4 => analyse::<S, 4>(simd, taps, x, out),
-                6 => analyse::<S, 6>(simd, taps, x, out),
-                _ => analyse::<S, 8>(simd, taps, x, out),
+                2 => analyse::<S, W, 2>(simd, taps, x, out),
+                4 => analyse::<S, W, 4>(simd, taps, x, out),
+                6 => analyse::<S, W, 6>(simd, taps, x, out),
+                _ => analyse::<S, W, 8>(simd, taps, x, out),
             },
             Self::Lifting(lifting) => lifting.forward(simd, x, out),
         }
@@ -181,13 +184,18 @@ impl Level {
 
     /// The low values and then the high values in `bands` to `x`. Both are equally long; `bands` is overwritten.
     #[inline(always)]
-    pub(super) fn inverse<S: Simd>(&self, simd: S, bands: &mut [S::f32s], x: &mut [S::f32s]) {
+    pub(super) fn inverse<S: Simd, const W: usize>(
+        &self,
+        simd: S,
+        bands: &mut [Row<S, W>],
+        x: &mut [Row<S, W>],
+    ) {
         match self {
             Self::Filter(taps) => match taps.len() {
-                2 => synthesize::<S, 2, 1>(simd, taps, bands, x),
-                4 => synthesize::<S, 4, 2>(simd, taps, bands, x),
-                6 => synthesize::<S, 6, 3>(simd, taps, bands, x),
-                _ => synthesize::<S, 8, 4>(simd, taps, bands, x),
+                2 => synthesize::<S, W, 2, 1>(simd, taps, bands, x),
+                4 => synthesize::<S, W, 4, 2>(simd, taps, bands, x),
+                6 => synthesize::<S, W, 6, 3>(simd, taps, bands, x),
+                _ => synthesize::<S, W, 8, 4>(simd, taps, bands, x),
             },
             Self::Lifting(lifting) => lifting.inverse(simd, bands, x),
         }
@@ -205,39 +213,43 @@ fn splat<S: Simd, const L: usize>(simd: S, taps: &[f32]) -> [S::f32s; L] {
 }
 
 #[inline(always)]
-fn analyse<S: Simd, const L: usize>(simd: S, taps: &[f32], x: &[S::f32s], out: &mut [S::f32s]) {
+fn analyse<S: Simd, const W: usize, const L: usize>(
+    simd: S,
+    taps: &[f32],
+    x: &[Row<S, W>],
+    out: &mut [Row<S, W>],
+) {
     let h = splat::<S, L>(simd, taps);
     let (x, last) = x.split_at(x.len() - x.len() % 2);
     let (low, high) = out.split_at_mut(x.len() / 2 + last.len());
     if let (Some(low), Some(&last)) = (low.last_mut(), last.first()) {
         *low = last;
     }
-    let mut wrapped = [simd.splat_f32s(0.0); L];
     for (i, (low, high)) in low.iter_mut().zip(high).enumerate() {
-        let terms = match x[2 * i..].first_chunk::<L>() {
-            Some(terms) => terms,
-            None => {
-                for k in 0..L {
-                    wrapped[k] = x[(2 * i + k) % x.len()];
-                }
-                &wrapped
+        let inside = x[2 * i..].first_chunk::<L>();
+        for w in 0..W {
+            let mut terms = [h[0]; L];
+            for k in 0..L {
+                terms[k] = inside.map_or_else(|| x[(2 * i + k) % x.len()][w], |rows| rows[k][w]);
             }
-        };
-        (*low, *high) = (simd.mul_f32s(h[0], terms[0]), simd.mul_f32s(h[L - 1], terms[0]));
-        for k in 1..L {
-            *low = simd.add_f32s(*low, simd.mul_f32s(h[k], terms[k]));
-            let term = simd.mul_f32s(h[L - 1 - k], terms[k]);
-            *high = if k % 2 == 0 { simd.add_f32s(*high, term) } else { simd.sub_f32s(*high, term) };
+            let mut sums = [simd.mul_f32s(h[0], terms[0]), simd.mul_f32s(h[L - 1], terms[0])];
+            for k in 1..L {
+                sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[k], terms[k]));
+                let term = simd.mul_f32s(h[L - 1 - k], terms[k]);
+                sums[1] =
+                    if k % 2 == 0 { simd.add_f32s(sums[1], term) } else { simd.sub_f32s(sums[1], term) };
+            }
+            (low[w], high[w]) = (sums[0], sums[1]);
         }
     }
 }
 
 #[inline(always)]
-fn synthesize<S: Simd, const L: usize, const H: usize>(
+fn synthesize<S: Simd, const W: usize, const L: usize, const H: usize>(
     simd: S,
     taps: &[f32],
-    bands: &[S::f32s],
-    x: &mut [S::f32s],
+    bands: &[Row<S, W>],
+    x: &mut [Row<S, W>],
 ) {
     let h = splat::<S, L>(simd, taps);
     let half = bands.len() / 2;
@@ -246,84 +258,95 @@ fn synthesize<S: Simd, const L: usize, const H: usize>(
         // Overwritten below where the length is even.
         *to = *last;
     }
-    for (i, pair) in x.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-        let [mut even, mut odd] = [simd.splat_f32s(0.0); 2];
-        for j in 0..H {
-            let m = if j <= i { i - j } else { (i + j * half - j) % half };
-            let (l, g) = (low[m], high[m]);
-            let first = simd.mul_f32s(h[2 * j], l);
-            even = if j == 0 { first } else { simd.add_f32s(even, first) };
-            even = simd.add_f32s(even, simd.mul_f32s(h[L - 1 - 2 * j], g));
-            let first = simd.mul_f32s(h[2 * j + 1], l);
-            odd = if j == 0 { first } else { simd.add_f32s(odd, first) };
-            odd = simd.sub_f32s(odd, simd.mul_f32s(h[L - 2 - 2 * j], g));
+    for (i, [even, odd]) in x.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        let mut rows = [i; H];
+        for j in 1..H {
+            rows[j] = if j <= i { i - j } else { (i + j * half - j) % half };
         }
-        *pair = [even, odd];
+        for w in 0..W {
+            let (l, g) = (low[i][w], high[i][w]);
+            let mut sums = [simd.mul_f32s(h[0], l), simd.mul_f32s(h[1], l)];
+            sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[L - 1], g));
+            sums[1] = simd.sub_f32s(sums[1], simd.mul_f32s(h[L - 2], g));
+            for j in 1..H {
+                let (l, g) = (low[rows[j]][w], high[rows[j]][w]);
+                sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[2 * j], l));
+                sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[L - 1 - 2 * j], g));
+                sums[1] = simd.add_f32s(sums[1], simd.mul_f32s(h[2 * j + 1], l));
+                sums[1] = simd.sub_f32s(sums[1], simd.mul_f32s(h[L - 2 - 2 * j], g));
+            }
+            (even[w], odd[w]) = (sums[0], sums[1]);
+        }
     }
 }
 
 impl Lifting {
     #[inline(always)]
-    fn forward<S: Simd>(&self, simd: S, x: &[S::f32s], out: &mut [S::f32s]) {
+    fn forward<S: Simd, const W: usize>(&self, simd: S, x: &[Row<S, W>], out: &mut [Row<S, W>]) {
         let (low, high) = out.split_at_mut(x.len() - x.len() / 2);
-        for (i, low) in low.iter_mut().enumerate() {
-            *low = x[2 * i];
+        for (low, x) in low.iter_mut().zip(x.iter().step_by(2)) {
+            *low = *x;
         }
-        for (i, high) in high.iter_mut().enumerate() {
-            *high = x[2 * i + 1];
+        for (high, x) in high.iter_mut().zip(x.iter().skip(1).step_by(2)) {
+            *high = *x;
         }
         for &[a, b] in self.steps {
-            let (a, b) = (simd.splat_f32s(a), simd.splat_f32s(b));
-            for (i, high) in high.iter_mut().enumerate() {
-                *high = simd.add_f32s(*high, simd.mul_f32s(a, sum_after(simd, low, i)));
-            }
-            for (i, low) in low.iter_mut().enumerate() {
-                *low = simd.add_f32s(*low, simd.mul_f32s(b, sum_before(simd, high, i)));
-            }
+            step_high(simd, a, low, high);
+            step_low(simd, b, low, high);
         }
         multiply(simd, self.gain[0], low);
         multiply(simd, self.gain[1], high);
     }
 
     #[inline(always)]
-    fn inverse<S: Simd>(&self, simd: S, bands: &mut [S::f32s], x: &mut [S::f32s]) {
+    fn inverse<S: Simd, const W: usize>(&self, simd: S, bands: &mut [Row<S, W>], x: &mut [Row<S, W>]) {
         let (low, high) = bands.split_at_mut(x.len() - x.len() / 2);
         multiply(simd, self.gain[1], low);
         multiply(simd, self.gain[0], high);
         for &[a, b] in self.steps.iter().rev() {
-            let (a, b) = (simd.splat_f32s(a), simd.splat_f32s(b));
-            for (i, low) in low.iter_mut().enumerate() {
-                *low = simd.sub_f32s(*low, simd.mul_f32s(b, sum_before(simd, high, i)));
-            }
-            for (i, high) in high.iter_mut().enumerate() {
-                *high = simd.sub_f32s(*high, simd.mul_f32s(a, sum_after(simd, low, i)));
-            }
+            // x + (-b) y is x - b y, to the bit.
+            step_low(simd, -b, low, high);
+            step_high(simd, -a, low, high);
         }
-        for (i, &low) in low.iter().enumerate() {
-            x[2 * i] = low;
+        for (low, x) in low.iter().zip(x.iter_mut().step_by(2)) {
+            *x = *low;
         }
-        for (i, &high) in high.iter().enumerate() {
-            x[2 * i + 1] = high;
+        for (high, x) in high.iter().zip(x.iter_mut().skip(1).step_by(2)) {
+            *x = *high;
         }
     }
 }
 
-/// `low_i + low_{i+1}`
+/// `high_i = high_i + a (low_i + low_{i+1})`
 #[inline(always)]
-fn sum_after<S: Simd>(simd: S, low: &[S::f32s], i: usize) -> S::f32s {
-    simd.add_f32s(low[i], low[(i + 1).min(low.len() - 1)])
+fn step_high<S: Simd, const W: usize>(simd: S, a: f32, low: &[Row<S, W>], high: &mut [Row<S, W>]) {
+    let a = simd.splat_f32s(a);
+    for (i, high) in high.iter_mut().enumerate() {
+        let (here, after) = (&low[i], &low[(i + 1).min(low.len() - 1)]);
+        for w in 0..W {
+            high[w] = simd.add_f32s(high[w], simd.mul_f32s(a, simd.add_f32s(here[w], after[w])));
+        }
+    }
 }
 
-/// `high_{i-1} + high_i`
+/// `low_i = low_i + b (high_{i-1} + high_i)`
 #[inline(always)]
-fn sum_before<S: Simd>(simd: S, high: &[S::f32s], i: usize) -> S::f32s {
-    simd.add_f32s(high[i.saturating_sub(1)], high[i.min(high.len() - 1)])
+fn step_low<S: Simd, const W: usize>(simd: S, b: f32, low: &mut [Row<S, W>], high: &[Row<S, W>]) {
+    let b = simd.splat_f32s(b);
+    for (i, low) in low.iter_mut().enumerate() {
+        let (before, here) = (&high[i.saturating_sub(1)], &high[i.min(high.len() - 1)]);
+        for w in 0..W {
+            low[w] = simd.add_f32s(low[w], simd.mul_f32s(b, simd.add_f32s(before[w], here[w])));
+        }
+    }
 }
 
 #[inline(always)]
-fn multiply<S: Simd>(simd: S, factor: f32, values: &mut [S::f32s]) {
+fn multiply<S: Simd, const W: usize>(simd: S, factor: f32, rows: &mut [Row<S, W>]) {
     let factor = simd.splat_f32s(factor);
-    for value in values {
-        *value = simd.mul_f32s(factor, *value);
+    for row in rows {
+        for w in 0..W {
+            row[w] = simd.mul_f32s(factor, row[w]);
+        }
     }
 }
