@@ -75,7 +75,7 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], check: bool, sink: &
 pub(crate) fn check_structure(record: &Record<'_>) -> Result<()> {
     if let Body::Delta { link, payload, .. } = &record.body {
         let (rows, cols) = matrix(&record.shape, link.rows);
-        Payload::read(payload, rows, cols)?;
+        Payload::check(payload, rows, cols)?;
     }
     Ok(())
 }
@@ -95,7 +95,8 @@ pub(crate) fn plane_count(dtype: Dtype) -> usize {
 pub(crate) fn matrix(shape: &[usize], rows: usize) -> (usize, usize) {
     match shape {
         [] => (1, 1),
-        [_, rest @ ..] => (rows, rest.iter().product()),
+        // Only a tensor without weights can have more columns than there are numbers.
+        [_, rest @ ..] => (rows, rest.iter().fold(1, |n: usize, &d| n.saturating_mul(d))),
     }
 }
 
