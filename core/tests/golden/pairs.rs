@@ -32,10 +32,7 @@ pub const CASES: &[Case] = &[
     case("dct-post", "dct-post block=12 bits=5:0.5,1:0.25,0:0.25 importance=post3"),
     case("dwt", "dwt block=8 bits=3:0.5,0:0.5"),
     case("dwt-levels", "dwt block=21 wavelet=cdf9/7 levels=3 keep=ll_lh_hl bits=5:0.5,2:0.5 details=2"),
-    case(
-        "dwt-predecessor",
-        "dwt block=8 wavelet=sym4 table=jpeg bits=4:0.5,0:0.5 predecessor=true rescale=mean-abs",
-    ),
+    case("dwt-predecessor", "dwt block=8 table=jpeg bits=4:0.5,0:0.5 predecessor=true rescale=mean-abs"),
     Case { free_encoder: true, ..case("dwt-learned", "dwt block=16 wavelet=learned bits=3:1") },
     case("bitdelta", "bitdelta"),
     Case { free_encoder: true, ..case("lowrank", "lowrank rank=3 bits=4") },
