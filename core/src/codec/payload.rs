@@ -242,15 +242,16 @@ fn write_parameters(coding: &Coding, levels: &[Levels], out: &mut Writer) {
     }
 }
 
-/// Numbers that are bfloat16, or any `f32` if `exact`, as integers around the middle of their range: the magnitude's
-/// bits, negative for a negative number.
+/// Numbers that are bfloat16, or any `f32` if `exact`, as integers around the median: the magnitude's bits, negative
+/// for a negative number. (Not the middle of the range: a few blocks may lie far from all others, and most may be 0.)
 fn write_floats(values: impl Iterator<Item = f32>, exact: bool, out: &mut Writer) {
     let key = |x: f32| {
         let magnitude = i64::from((x.to_bits() & 0x7fff_ffff) >> if exact { 0 } else { 16 });
         if x.is_sign_negative() { -magnitude } else { magnitude }
     };
     let keys: Vec<i64> = values.map(key).collect();
-    let middle = (keys.iter().min().unwrap_or(&0) + keys.iter().max().unwrap_or(&0)) / 2;
+    let mut order = keys.clone();
+    let middle = if order.is_empty() { 0 } else { *order.select_nth_unstable(keys.len() / 2).1 };
     out.u64(middle as u64);
     encode_ints(&keys.iter().map(|key| key - middle).collect::<Vec<_>>(), out);
 }
