@@ -33,7 +33,9 @@ pub(crate) fn check_apart(output: &Path, inputs: &[&Path]) -> Result<()> {
     let is_delta = output.extension().is_some_and(|extension| extension == "ddct");
     for path in inputs {
         let Ok(input) = path.canonicalize() else { continue };
-        let is_part = place.is_file() && parent == input && !is_delta;
+        let is_index = input.extension().is_some_and(|extension| extension == "json");
+        let folder = if is_index { self::parent(&input) } else { input.clone() };
+        let is_part = place.is_file() && parent == folder && !is_delta;
         if is_part || input.starts_with(&place) {
             return Err(Error::invalid(format!(
                 "{} is part of the input {}: choose another output",

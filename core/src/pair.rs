@@ -34,6 +34,16 @@ pub struct Pairing {
     pub rename: Option<Rename>,
 }
 
+impl Relation {
+    /// The base tensor that the fine-tuned one is coded against.
+    pub(crate) fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Same { base } | Self::Resized { base, .. } => Some(base),
+            Self::Reshaped { .. } | Self::New => None,
+        }
+    }
+}
+
 impl Pairing {
     /// The link of fine-tuned tensor `name`.
     pub(crate) fn link(&self, name: &str) -> Option<&Link> {

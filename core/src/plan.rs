@@ -90,7 +90,7 @@ pub enum Rescale {
     Unbiased,
 }
 
-/// Sums over a delta `d` and its reconstruction `r`.
+/// Sums over a delta `d` and its reconstruction `r`; those of magnitudes only where they are asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
     pub(crate) dd: f64,
@@ -100,9 +100,18 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    /// The sums over two slices of the same length.
-    pub(crate) fn of(delta: &[f32], restored: &[f32]) -> Self {
-        pulp::Arch::new().dispatch(Sums { delta, restored })
+    /// The sums that `rescale` needs, over two slices of the same length.
+    pub(crate) fn of(rescale: Rescale, delta: &[f32], restored: &[f32]) -> Self {
+        let mut moments = Self { dd: energy(delta), ..Self::default() };
+        match rescale {
+            Rescale::None => {}
+            Rescale::Unbiased => moments.dr = product(delta, restored),
+            Rescale::MeanAbs => {
+                moments.abs_d = magnitude(delta);
+                moments.abs_r = magnitude(restored);
+            }
+        }
+        moments
     }
 
     pub(crate) fn plus(self, other: Self) -> Self {
@@ -115,51 +124,69 @@ impl Moments {
     }
 }
 
-/// [`Moments::of`], compiled for the vector unit.
-struct Sums<'a> {
-    delta: &'a [f32],
-    restored: &'a [f32],
+/// Sum of squares.
+pub(crate) fn energy(values: &[f32]) -> f64 {
+    product(values, values)
 }
 
-impl pulp::NullaryFnOnce for Sums<'_> {
-    type Output = Moments;
+/// Sum of products of two slices of the same length.
+fn product(x: &[f32], y: &[f32]) -> f64 {
+    pulp::Arch::new().dispatch(Product { x, y })
+}
+
+/// Sum of magnitudes.
+fn magnitude(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x.abs())).sum()
+}
+
+/// [`product`], compiled for the vector unit.
+struct Product<'a> {
+    x: &'a [f32],
+    y: &'a [f32],
+}
+
+impl pulp::NullaryFnOnce for Product<'_> {
+    type Output = f64;
 
     /// In `f32` over runs that are short enough to lose nothing, and in `f64` over the runs.
     #[inline(always)]
-    fn call(self) -> Moments {
-        const RUN: usize = 512;
-        let mut total = Moments::default();
-        for (delta, restored) in self.delta.chunks(RUN).zip(self.restored.chunks(RUN)) {
-            let sum = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
-            let [dd, dr, abs_d, abs_r] = run(delta, restored);
-            total = total.plus(Moments { dd: sum(dd), dr: sum(dr), abs_d: sum(abs_d), abs_r: sum(abs_r) });
+    fn call(self) -> f64 {
+        const RUN: usize = 1024;
+        /// Magnitudes of sums of products that neither overflowed nor vanished.
+        const SAFE: std::ops::Range<f64> = 1e-24..1e30;
+        let mut total = 0.0;
+        for (x, y) in self.x.chunks(RUN).zip(self.y.chunks(RUN)) {
+            let sum = narrow(x, y);
+            total += if SAFE.contains(&sum.abs()) { sum } else { wide(x, y) };
         }
         total
     }
 }
 
-const LANES: usize = 16;
-
 #[inline(always)]
-fn run(delta: &[f32], restored: &[f32]) -> [[f32; LANES]; 4] {
-    let mut lanes = [[0.0f32; LANES]; 4];
-    let (d_chunks, d_rest) = delta.as_chunks::<LANES>();
-    let (r_chunks, r_rest) = restored.as_chunks::<LANES>();
-    for (d, r) in d_chunks.iter().zip(r_chunks) {
+fn narrow(x: &[f32], y: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    let mut lanes = [0.0f32; LANES];
+    let ((x_runs, x_rest), (y_runs, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x_runs.iter().zip(y_runs) {
         for lane in 0..LANES {
-            lanes[0][lane] += d[lane] * d[lane];
-            lanes[1][lane] += d[lane] * r[lane];
-            lanes[2][lane] += d[lane].abs();
-            lanes[3][lane] += r[lane].abs();
+            lanes[lane] += x[lane] * y[lane];
         }
     }
-    for (lane, (&d, &r)) in d_rest.iter().zip(r_rest).enumerate() {
-        lanes[0][lane] += d * d;
-        lanes[1][lane] += d * r;
-        lanes[2][lane] += d.abs();
-        lanes[3][lane] += r.abs();
+    for (lane, (&x, &y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *lane += x * y;
     }
-    lanes
+    let mut total = 0.0;
+    for lane in lanes {
+        total += f64::from(lane);
+    }
+    total
+}
+
+/// [`narrow`] in `f64`, for the smallest and the largest values.
+#[cold]
+fn wide(x: &[f32], y: &[f32]) -> f64 {
+    x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
 }
 
 impl Rescale {
@@ -246,6 +273,33 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}: {error}");
             assert!(error.to_string().contains(reason), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn sums_hold_for_every_magnitude() {
+        for scale in [1e-42f32, 1e-25, 1e-3, 1.0, 1e25, 1e35] {
+            let values = |seed: usize| -> Vec<f32> {
+                (0..1300).map(|i| ((i * seed + 7) % 83) as f32 * scale - 40.0 * scale).collect()
+            };
+            let (delta, restored) = (values(31), values(17));
+            let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+                delta.iter().zip(&restored).map(|(&d, &r)| f(f64::from(d), f64::from(r))).sum()
+            };
+            let found = Moments::of(&delta, &restored);
+            for (found, expected) in [
+                (found.dd, sum(&|d, _| d * d)),
+                (found.dr, sum(&|d, r| d * r)),
+                (found.abs_d, sum(&|d, _| d.abs())),
+                (found.abs_r, sum(&|_, r| r.abs())),
+            ] {
+                assert!(
+                    (found - expected).abs() <= 1e-5 * expected.abs(),
+                    "{scale:e}: {found:e} {expected:e}"
+                );
+            }
+        }
+        assert!(!Moments::of(&[1.0, f32::NAN], &[1.0, 1.0]).dd.is_finite());
+        assert!(!Moments::of(&[1.0, f32::INFINITY], &[1.0, 1.0]).dd.is_finite());
     }
 
     #[test]

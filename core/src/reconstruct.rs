@@ -10,7 +10,7 @@ use crate::container::{Body, Link, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::planes;
-use crate::tensor::{Dtype, TensorView, is_coded};
+use crate::tensor::{Dtype, TensorView, is_coded, matrix};
 
 /// Chunks that are decoded between two calls of the sink, for each thread.
 const CHUNKS_PER_THREAD: usize = 4;
@@ -89,15 +89,6 @@ pub(crate) fn tensor_bytes(dtype: Dtype, shape: &[usize]) -> Result<usize> {
 /// Bytes of an element, for the byte planes; 1 for elements that are smaller.
 pub(crate) fn plane_count(dtype: Dtype) -> usize {
     if dtype.bitsize() % 8 == 0 { dtype.bitsize() / 8 } else { 1 }
-}
-
-/// A tensor of which `rows` leading rows are used, as a matrix: (out, everything else), vectors as columns.
-pub(crate) fn matrix(shape: &[usize], rows: usize) -> (usize, usize) {
-    match shape {
-        [] => (1, 1),
-        // Only a tensor without weights can have more columns than there are numbers.
-        [_, rest @ ..] => (rows, rest.iter().fold(1, |n: usize, &d| n.saturating_mul(d))),
-    }
 }
 
 /// Bytes of the part that comes from the base, and of the rest; fails if `base` is not just that part.

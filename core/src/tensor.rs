@@ -37,14 +37,25 @@ pub struct TensorInfo {
 }
 
 /// Whether deltas of this dtype are coded; everything else is carried byte by byte.
-pub fn is_coded(dtype: Dtype) -> bool {
+pub(crate) fn is_coded(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
 /// Bytes of one element. Sub-byte dtypes give an error: they can only be carried whole.
-pub fn element_size(dtype: Dtype) -> Result<usize> {
+pub(crate) fn element_size(dtype: Dtype) -> Result<usize> {
     match dtype.bitsize() {
         bits if bits % 8 == 0 => Ok(bits / 8),
         bits => Err(Error::unsupported(format!("elements of {bits} bits ({dtype}) cannot be split"))),
+    }
+}
+
+/// A tensor of which `rows` leading rows are used, as a matrix: dimension 0 and all the others. Of three and more
+/// dimensions a first one of 1 is passed over; vectors are columns, a scalar is 1 x 1.
+pub(crate) fn matrix(shape: &[usize], rows: usize) -> (usize, usize) {
+    match shape {
+        [] => (1, 1),
+        [1, next, _, ..] if rows == 1 => matrix(shape.get(1..).unwrap_or_default(), *next),
+        // Only a tensor without weights can have more columns than there are numbers.
+        [_, rest @ ..] => (rows, rest.iter().fold(1, |n: usize, &d| n.saturating_mul(d))),
     }
 }

@@ -13,10 +13,10 @@ use crate::delta;
 use crate::error::{Error, Result};
 use crate::method::{Action, Recipe, Selection};
 use crate::pair::{Link, Relation};
-use crate::plan::{Moments, Plan};
+use crate::plan::{Plan, energy};
 use crate::planes;
-use crate::reconstruct::{linked, matrix, plane_count, reconstruct};
-use crate::tensor::{Dtype, TensorView, is_coded};
+use crate::reconstruct::{linked, plane_count, reconstruct};
+use crate::tensor::{Dtype, TensorView, is_coded, matrix};
 
 /// A tensor's record, and what is told about it.
 pub(crate) struct Encoded {
@@ -64,7 +64,9 @@ pub fn encode_tensor(
         return Err(Error::mismatch(format!("{:?} against {:?}", finetuned.shape, base.shape)).in_tensor(name));
     }
     let rows = base.shape.first().copied().unwrap_or(1);
-    Ok(Shared::new(name, name, base, finetuned, rows).encode(recipe, finetuned.dtype)?.record)
+    let shared = Shared::new(name, name, base, finetuned, rows);
+    // The scope enters the thread pool once, and not for every stage.
+    rayon::scope(|_| Ok(shared.encode(recipe, finetuned.dtype)?.record))
 }
 
 /// The bytes of the tensor in `record`, into `out` of just their length. `base` is needed unless the record is raw.
@@ -77,8 +79,12 @@ pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, ou
         (Some(link), None) => return Err(Error::mismatch(format!("the base tensor {} is needed", link.name))),
         (None, _) => &[],
     };
+    rayon::scope(|_| decode_into(&record, base, out))
+}
+
+fn decode_into(record: &Record<'_>, base: &[u8], out: &mut [u8]) -> Result<()> {
     let mut rest = out;
-    reconstruct(&record, base, true, &mut |bytes: &[u8]| {
+    reconstruct(record, base, true, &mut |bytes: &[u8]| {
         let taken = std::mem::take(&mut rest);
         let Some((to, left)) = taken.split_at_mut_checked(bytes.len()) else {
             return Err(Error::mismatch("the output is too short for the tensor"));
@@ -95,22 +101,24 @@ pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, ou
 
 /// Sums of squares of a sample of (finetuned - base) and of the base, for matrices; `None` for what tells nothing.
 pub(crate) fn sample_distance(base: TensorView<'_>, finetuned: TensorView<'_>) -> Option<(f64, f64)> {
-    const SAMPLE: usize = 1 << 12;
+    // Runs, because every page that is touched is read from the disk.
+    const RUNS: usize = 16;
+    const RUN: usize = 256;
     let numbers = is_coded(base.dtype) && is_coded(finetuned.dtype);
     if !numbers || base.shape.len() < 2 || base.is_empty() {
         return None;
     }
-    let step = base.len().div_ceil(SAMPLE);
+    let step = (base.len() / RUNS).max(RUN);
     let pick = |view: TensorView<'_>| -> Vec<u8> {
-        view.bytes.chunks_exact(view.dtype.bitsize() / 8).step_by(step).flatten().copied().collect()
+        let runs = view.bytes.chunks(step * element(view.dtype)).take(RUNS);
+        runs.flat_map(|run| run.get(..RUN * element(view.dtype)).unwrap_or(run)).copied().collect()
     };
     let (base_bytes, tuned_bytes) = (pick(base), pick(finetuned));
-    let mut difference = vec![0.0; base.len().div_ceil(step)];
+    let mut difference = vec![0.0; base_bytes.len() / element(base.dtype)];
     let mut size = difference.clone();
     let zeros = vec![0; base_bytes.len()];
     delta::diff((base.dtype, &base_bytes), (finetuned.dtype, &tuned_bytes), &mut difference).ok()?;
     delta::diff((base.dtype, &zeros), (base.dtype, &base_bytes), &mut size).ok()?;
-    let energy = |values: &[f32]| Moments::of(values, values).dd;
     Some((energy(&difference), energy(&size))).filter(|(d, s)| d.is_finite() && s.is_finite())
 }
 
@@ -207,7 +215,7 @@ impl<'a> Shared<'a> {
         let body = Body::Base { link: self.link(), tail: &tail };
         let result = if lossy { 0 } else { digest(self.tuned.bytes) };
         let record = Record { dtype: self.tuned.dtype, shape: self.tuned.shape.to_vec(), result, body };
-        let energy = if lossy { Some(energy(self.base, (self.tuned.dtype, self.head))?) } else { None };
+        let energy = if lossy { Some(distance(self.base, (self.tuned.dtype, self.head))?) } else { None };
         self.seal(record, energy)
     }
 
@@ -238,7 +246,7 @@ impl<'a> Shared<'a> {
                 let (now, later) = rest.split_at(elements * element(self.tuned.dtype));
                 rest = later;
                 let result = bytes.get(..elements * element(record.dtype)).unwrap_or_default();
-                error += self::energy((record.dtype, result), (self.tuned.dtype, now))?;
+                error += distance((record.dtype, result), (self.tuned.dtype, now))?;
                 Ok(())
             })?;
             record.result = hasher.finish();
@@ -255,13 +263,13 @@ fn element(dtype: Dtype) -> usize {
 }
 
 /// Sum of squares of the difference of two pieces of the same number of elements.
-fn energy(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
-    const PIECE: usize = 1 << 14;
+fn distance(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
+    const PIECE: usize = 1 << 13;
     let pieces = a.1.par_chunks(PIECE * element(a.0)).zip(b.1.par_chunks(PIECE * element(b.0)));
     let sums = pieces.map(|(x, y)| {
         let mut difference = vec![0.0; x.len() / element(a.0)];
         delta::diff((a.0, x), (b.0, y), &mut difference)?;
-        Ok(Moments::of(&difference, &difference).dd)
+        Ok(energy(&difference))
     });
     Ok(sums.collect::<Result<Vec<f64>>>()?.iter().sum())
 }

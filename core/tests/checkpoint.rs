@@ -154,7 +154,7 @@ fn write(checkpoint: &Checkpoint, dir: &Path) {
                 let (first, second) = bytes.split_at(bytes.len() / 3);
                 writer.write(name, first.len() as u64, second).unwrap();
                 writer.write(name, 0, first).unwrap();
-                checkpoint.release(name);
+                checkpoint.release();
             });
         }
     });

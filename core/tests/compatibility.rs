@@ -77,6 +77,38 @@ fn the_reference_decoder_reads_records_of_several_chunks() {
 }
 
 #[test]
+fn the_reference_decoder_reads_every_shape_and_dtype() {
+    let dtypes = [Dtype::F32, Dtype::BF16, Dtype::F16, Dtype::F64];
+    let shapes: [&[usize]; 9] = [
+        &[],
+        &[0, 3],
+        &[500],
+        &[20, 31],
+        &[1, 620],
+        &[8, 9, 10],
+        &[1, 20, 31],
+        &[1, 1, 30, 20],
+        &[1, 1, 600],
+    ];
+    for (i, shape) in shapes.into_iter().enumerate() {
+        for (base_dtype, dtype) in dtypes.into_iter().flat_map(|base| dtypes.map(|dtype| (base, dtype))) {
+            let (base, finetuned) = tensors(base_dtype, dtype, shape, 55 + i as u64);
+            for recipe in [
+                "dct block=8 bits=3",
+                "uniform",
+                "sparse share=0.1",
+                "dare",
+                "lowrank rank=2",
+                "bitdelta",
+                "zero",
+            ] {
+                check_record(recipe, &base, &finetuned);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_reference_decoder_reads_every_wavelet() {
     let (base, finetuned) = tensors(Dtype::F16, Dtype::F16, &[50, 65], 51);
     for wavelet in ["haar", "db2", "db3", "db4", "sym4", "cdf5/3", "cdf9/7", "learned"] {

@@ -90,7 +90,7 @@ const DTYPES: [(Dtype, Dtype); 9] = [
     (Dtype::F16, Dtype::F64),
 ];
 
-const SHAPES: [&[usize]; 12] = [
+const SHAPES: [&[usize]; 14] = [
     &[],
     &[0, 5],
     &[0],
@@ -102,6 +102,8 @@ const SHAPES: [&[usize]; 12] = [
     &[33, 65],
     &[48, 80],
     &[3, 5, 7],
+    &[1, 17, 31],
+    &[1, 1, 1, 40],
     &[16, 3, 3, 3],
 ];
 

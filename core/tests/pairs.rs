@@ -131,7 +131,8 @@ fn every_method_on_minilm_sst2() {
     assert!(bits_per_weight(&trip) <= 0.95, "{} bits per weight", bits_per_weight(&trip));
     // The base is the bare encoder: a prefix is missing, and the classifier.
     assert_eq!(trip.summary.rename.as_ref().map(|rename| rename.finetuned.as_str()), Some("bert."));
-    let new: Vec<_> = trip.summary.tensors.iter().filter(|row| row.relation == "new").map(|row| &row.name).collect();
+    let new: Vec<_> =
+        trip.summary.tensors.iter().filter(|row| row.relation == "new").map(|row| &row.name).collect();
     assert_eq!(new, ["classifier.bias", "classifier.weight"]);
 }
 

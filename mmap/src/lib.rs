@@ -7,7 +7,7 @@ use std::io;
 use std::ops::{Deref, Range};
 use std::path::Path;
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 /// A file mapped read-only; dereferences to its bytes.
 ///
@@ -28,17 +28,22 @@ impl Map {
         Ok(Self(Some(unsafe { Mmap::map(&file)? })))
     }
 
-    /// Gives the resident pages of `range` (bytes) back; they are read again from the file when next touched.
-    /// A range outside the file is cut to it. Only whole pages inside the range are given back.
-    pub fn release(&self, range: Range<usize>) {
-        const PAGE: usize = 4096;
+    /// Asks the system to read `range` (bytes) soon, without waiting for it; a range outside the file is cut to it.
+    pub fn prefetch(&self, range: Range<usize>) {
         let Some(map) = &self.0 else { return };
-        let start = range.start.next_multiple_of(PAGE);
-        let end = range.end.min(map.len()) / PAGE * PAGE;
-        if start < end {
+        let end = range.end.min(map.len());
+        if range.start < end {
+            // Only a hint: where it fails, pages are read when they are touched.
+            let _ = map.advise_range(Advice::WillNeed, range.start, end - range.start);
+        }
+    }
+
+    /// Gives the resident pages back to the system; each is read again from the file when it is next touched.
+    pub fn release(&self) {
+        if let Some(map) = &self.0 {
             // SAFETY: the map is shared and read-only, so dropping its pages loses nothing: the next read
             // faults them in from the file. A failure only means that the memory stays resident.
-            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+            let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
         }
     }
 }
@@ -48,5 +53,24 @@ impl Deref for Map {
 
     fn deref(&self) -> &[u8] {
         self.0.as_deref().unwrap_or(&[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn bytes_are_the_same_after_they_were_given_back() {
+        let path = std::env::temp_dir().join(format!("delta-dct-mmap-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..5_000_003u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let map = Map::open(&path).unwrap();
+        map.prefetch(1..usize::MAX);
+        assert!(map[..] == bytes[..]);
+        map.release();
+        assert!(map[..] == bytes[..]);
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::report::{Applied, Info, TensorSummary, Verified};
-use super::{Progress, check_cancelled, side_files, windows};
+use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
 use crate::checkpoint::{Checkpoint, CheckpointWriter, Layout};
 use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES, digest};
 use crate::error::{Error, ErrorKind, Result};
@@ -104,7 +104,8 @@ impl Archive {
             }
         }
         let writer = CheckpointWriter::create(folder.path(), &layout, &self.tensor_infos(&jobs))?;
-        let bytes = self.run(&jobs, base, progress, &|name, offset, bytes| writer.write(name, offset, bytes))?;
+        let write = |name: &str, offset, bytes: &[u8]| writer.write(name, offset, bytes);
+        let bytes = with_bounded_memory(&[base], || self.run(&jobs, base, progress, &write))?;
         writer.finish()?;
         match single {
             true => output::persist_file_of(&folder, output, overwrite)?,
@@ -127,7 +128,7 @@ impl Archive {
         }
         match base {
             Some(base) => {
-                self.run(&jobs, base, progress, &|_, _, _| Ok(()))?;
+                with_bounded_memory(&[base], || self.run(&jobs, base, progress, &|_, _, _| Ok(())))?;
             }
             None => {
                 for job in &jobs {
@@ -203,7 +204,10 @@ impl Archive {
         let size = |job: &Job<'_>| tensor_bytes(job.record.dtype, &job.record.shape).unwrap_or(0);
         let total = jobs.iter().map(|job| (size(job) * (1 + job.also.len())) as u64).sum();
         progress.begin("apply", total);
-        for window in windows(jobs, |job| job.record.shape.iter().product()) {
+        let windows = windows(jobs, |job| job.record.shape.iter().product());
+        for (i, window) in windows.iter().enumerate() {
+            let soon = windows.get(i + 1).into_iter().copied().flatten();
+            soon.filter_map(|job| job.record.body.link()).for_each(|link| base.prefetch(&link.name));
             let run = |job: &Job<'_>| {
                 job.run(self, base, progress, write).map_err(|e| e.in_tensor(job.name))?;
                 progress.advance((size(job) * (1 + job.also.len())) as u64);
@@ -238,23 +242,18 @@ impl Job<'_> {
             offset += bytes.len() as u64;
             Ok(())
         })?;
-        if let Some(link) = self.record.body.link() {
-            base.release(&link.name);
-        }
         Ok(())
     }
 }
 
 impl Archive {
-    /// Says more about a wrong base where more can be seen: it may be the fine-tuned model itself, which holds the
-    /// values of tensors that were carried exactly.
+    /// Says more about a wrong base where more can be seen: it may be the fine-tuned model itself.
     fn explain(&self, error: Error, base: &Checkpoint) -> Error {
-        let holds = |name: &String| {
-            let record = self.record(name).ok()?;
-            let exact = matches!(record.body, Body::Raw { .. }) && !record.shape.is_empty();
-            Some(exact && digest(base.get(name)?.bytes) == record.result)
+        let holds_mark = || {
+            let (mark, name) = self.contents.metadata("finetuned_mark").split_once(' ')?;
+            Some(format!("{:016x}", digest(base.get(name)?.bytes)) == mark)
         };
-        if error.kind() != ErrorKind::Mismatch || !self.names.iter().any(|name| holds(name).unwrap_or(false)) {
+        if error.kind() != ErrorKind::Mismatch || !holds_mark().unwrap_or(false) {
             return error;
         }
         Error::mismatch(format!("{error}; {} seems to be the fine-tuned model itself", base.path().display()))

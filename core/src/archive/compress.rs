@@ -7,9 +7,9 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::report::{Summary, TensorSummary, relation_note, relation_word};
-use super::{Progress, check_cancelled, side_files, windows};
+use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
 use crate::checkpoint::Checkpoint;
-use crate::container::{FileWriter, LAYOUT, RESERVED, SIDE_FILES};
+use crate::container::{FileWriter, LAYOUT, RESERVED, SIDE_FILES, digest};
 use crate::error::{Error, Result};
 use crate::method::Selection;
 use crate::output;
@@ -37,6 +37,16 @@ pub struct CompressOptions {
 ///
 /// Errors: Mismatch (unrelated models), InvalidArgument (a plan that does not fit), Io; then nothing is left behind.
 pub fn compress(
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    output: &Path,
+    options: &CompressOptions,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    with_bounded_memory(&[base, finetuned], || write(base, finetuned, output, options, progress))
+}
+
+fn write(
     base: &Checkpoint,
     finetuned: &Checkpoint,
     output: &Path,
@@ -72,9 +82,11 @@ pub fn compress(
         ("base", display_name(base)),
         ("finetuned", display_name(finetuned)),
         ("finetuned_bytes", finetuned.weight_bytes().to_string()),
+        ("finetuned_mark", mark(finetuned, &tensors)),
         ("recipe", options.selection.default_recipe().to_string()),
     ];
-    let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).collect();
     let output_bytes = file.finish(metadata, output, options.overwrite, !options.dry_run)?;
     Ok(Summary {
         output_bytes,
@@ -119,7 +131,7 @@ fn check_related(
     let (difference, size) = sums.fold((0.0, 0.0), |(d, w), (dd, ww)| (d + dd, w + ww));
     let distance = (difference / size).sqrt();
     if options.force_unrelated || distance <= MAX_DISTANCE || (size == 0.0 && difference == 0.0) {
-        let related = pairing.links.iter().any(|link| is_comparable(&link.relation));
+        let related = pairing.links.iter().any(|link| link.relation.reference().is_some());
         if related || options.force_unrelated {
             return Ok(());
         }
@@ -150,15 +162,17 @@ fn encode_tensors(
 ) -> Result<()> {
     let bytes_of = |name: &str| finetuned.get(name).map_or(0, |view| view.bytes.len());
     progress.begin("compress", pairing.links.iter().map(|link| bytes_of(&link.name) as u64).sum());
-    for window in windows(&pairing.links, |link| finetuned.get(&link.name).map_or(0, |view| view.len())) {
+    let prefetch = |link: &PairLink| {
+        finetuned.prefetch(&link.name);
+        link.relation.reference().into_iter().for_each(|name| base.prefetch(name));
+    };
+    let windows = windows(&pairing.links, |link| finetuned.get(&link.name).map_or(0, |view| view.len()));
+    for (i, window) in windows.iter().enumerate() {
+        windows.get(i + 1).into_iter().copied().flatten().for_each(prefetch);
         let encode_one = |link: &PairLink| {
             check_cancelled(progress)?;
             let encoded = encode(base, finetuned, link, ties.target(&link.name), selection)
                 .map_err(|e| e.in_tensor(&link.name))?;
-            finetuned.release(&link.name);
-            if let Relation::Same { base: name } | Relation::Resized { base: name, .. } = &link.relation {
-                base.release(name);
-            }
             progress.advance(bytes_of(&link.name) as u64);
             Ok(encoded)
         };
@@ -212,14 +226,9 @@ impl Ties {
 
 /// (alias, target) for all but one of `group`: the target is the first tensor that the base has, too.
 fn aliases(group: &[&str], pairing: &Pairing) -> Vec<(String, String)> {
-    let in_base = |name: &&&str| pairing.link(name).is_some_and(|link| is_comparable(&link.relation));
+    let in_base = |name: &&&str| pairing.link(name).is_some_and(|link| link.relation.reference().is_some());
     let Some(&target) = group.iter().find(in_base).or(group.first()) else { return Vec::new() };
     group.iter().filter(|name| **name != target).map(|name| ((*name).to_owned(), target.to_owned())).collect()
-}
-
-/// Whether a delta to the base can be taken.
-fn is_comparable(relation: &Relation) -> bool {
-    matches!(relation, Relation::Same { .. } | Relation::Resized { .. })
 }
 
 fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWriter) -> Result<Vec<(String, u64)>> {
@@ -232,6 +241,16 @@ fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWrit
         files.push((side.name.clone(), bytes as u64));
     }
     Ok(files)
+}
+
+/// Digest (16 hex digits) and name of a small tensor that differs from the base: by it a reader recognises the
+/// fine-tuned model where the base is expected. Empty if there is none.
+fn mark(finetuned: &Checkpoint, tensors: &[TensorSummary]) -> String {
+    let is_base = |row: &TensorSummary| row.kind == "base" && row.relative_error.is_none();
+    let changed = tensors.iter().filter(|row| row.kind != "alias" && row.weights > 1 && !is_base(row));
+    let smallest = changed.min_by_key(|row| (row.kind != "delta", row.weights));
+    let view = smallest.and_then(|row| Some((finetuned.get(&row.name)?, &row.name)));
+    view.map(|(view, name)| format!("{:016x} {name}", digest(view.bytes))).unwrap_or_default()
 }
 
 /// The last component of the checkpoint's path: what a person calls it.

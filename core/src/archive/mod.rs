@@ -5,9 +5,15 @@ mod compress;
 mod report;
 mod side_files;
 
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
 pub use self::apply::Archive;
 pub use self::compress::{CompressOptions, compress};
 pub use self::report::{Applied, Info, Summary, TensorSummary, Verified};
+
+use crate::checkpoint::Checkpoint;
 
 /// Weights that are worked on together: enough to keep all threads busy, few enough to bound the memory.
 const WINDOW_WEIGHTS: usize = 1 << 24;
@@ -28,6 +34,27 @@ pub trait Progress: Sync {
     fn cancelled(&self) -> bool {
         false
     }
+}
+
+/// Does `work` while a second thread gives the memory of the mapped checkpoints back, again and again.
+///
+/// Mapped pages count as the program's memory until they are given back, and a single tensor can have gigabytes.
+/// What is still in use comes back from the system's cache at once, so that no stage has to tell what it is done with.
+fn with_bounded_memory<T>(checkpoints: &[&Checkpoint], work: impl FnOnce() -> T) -> T {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let (done, wait) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let release = move || {
+            while wait.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+                checkpoints.iter().for_each(|checkpoint| checkpoint.release());
+            }
+        };
+        // Without the thread the work is the same, it only takes more memory.
+        let _ = thread::Builder::new().spawn_scoped(scope, release);
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// Reports nothing and never stops.

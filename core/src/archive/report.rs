@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::codec::Payload;
 use crate::container::{Body, Record};
 use crate::pair::{Relation, Rename};
-use crate::reconstruct::matrix;
+use crate::tensor::matrix;
 
 /// What `compress` did.
 #[derive(Clone, Debug, Serialize)]

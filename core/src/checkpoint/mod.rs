@@ -142,11 +142,22 @@ impl Checkpoint {
         Some(TensorView { dtype: *dtype, shape, bytes })
     }
 
-    /// Gives the memory that the mapped bytes of `name` occupy back; they are read again when next used.
-    pub fn release(&self, name: &str) {
+    /// Gives the memory that mapped bytes occupy back to the system; they are read again when next used.
+    pub fn release(&self) {
+        for storage in &self.storages {
+            if let Storage::Mapped(map) = storage {
+                map.release();
+            }
+        }
+    }
+
+    /// Has the mapped bytes of `name` read from the disk soon, while other work goes on; of a large tensor the first.
+    pub(crate) fn prefetch(&self, name: &str) {
+        // More than the system's queue holds would make the caller wait.
+        const MOST: usize = 64 << 20;
         let Some(tensor) = self.tensors.get(name) else { return };
         if let Some(Storage::Mapped(map)) = self.storages.get(tensor.storage) {
-            map.release(tensor.range.clone());
+            map.prefetch(tensor.range.start..tensor.range.end.min(tensor.range.start + MOST));
         }
     }
 

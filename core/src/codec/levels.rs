@@ -86,7 +86,8 @@ impl Coding {
         let which = self.transformed(chunk);
         let coeffs = self.transform.forward(delta, chunk, &which);
         let bands = self.transform.bands(chunk, coeffs.positions.len());
-        let mut levels = Levels { symbols: vec![Vec::new(); self.contexts()], ..Levels::default() };
+        let symbols = (0..self.contexts()).map(|_| Vec::with_capacity(coeffs.values.len())).collect();
+        let mut levels = Levels { symbols, ..Levels::default() };
         let (coding, values) = (self, &coeffs.values);
         let quantize = Quantize { coding, coeffs: values, bands: &bands, chunk, delta, levels: &mut levels };
         pulp::Arch::new().dispatch(quantize);

@@ -15,7 +15,7 @@ use self::levels::{Coding, Levels};
 pub(crate) use self::payload::Payload;
 use crate::delta;
 use crate::error::Result;
-use crate::plan::{Moments, Plan, Rescale};
+use crate::plan::{Moments, Plan, Rescale, energy};
 use crate::quantize::{Importance, Quantizer};
 use crate::tensor::Dtype;
 use crate::transform::{Blocks, Chunk, Fitted, Grid, Source};
@@ -36,7 +36,8 @@ pub(crate) struct Coded {
     pub(crate) energy: f64,
 }
 
-/// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite.
+/// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite, or too
+/// large for a transform in `f32`.
 ///
 /// Both element types must be coded ones (checked by the caller), so that taking differences cannot fail.
 pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded>> {
@@ -51,14 +52,14 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded
         source(chunk, delta);
         let levels = coding.quantize(delta, chunk);
         if plan.rescale == Rescale::None {
-            return Ok((levels, Moments::of(delta, delta)));
+            return Ok((levels, Moments::of(plan.rescale, delta, &[])));
         }
         coding.dequantize(&levels, chunk, coeffs, restored)?;
-        Ok((levels, Moments::of(delta, restored)))
+        Ok((levels, Moments::of(plan.rescale, delta, restored)))
     });
     let (levels, moments): (Vec<Levels>, Vec<Moments>) = coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let moments = moments.into_iter().fold(Moments::default(), Moments::plus);
-    if !moments.dd.is_finite() {
+    if !moments.dd.is_finite() || !moments.abs_r.is_finite() {
         return Ok(None);
     }
     let payload = payload::write(&coding, plan.rescale.factor(&moments), levels);
@@ -136,7 +137,7 @@ impl Survey {
             source(chunk, delta);
             match plan.transform.block() {
                 Some(side) => Blocks::new(chunk, side).energies(delta, chunk.blocks.len()),
-                None => vec![Moments::of(delta, delta).dd],
+                None => vec![energy(delta)],
             }
         });
         let survey = Self { energies: energies.concat(), weights };

@@ -183,6 +183,13 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
+/// The reconstruction from `levels`.
+fn restored(coding: &Coding, levels: &Levels) -> Vec<f32> {
+    let mut restored = Vec::new();
+    coding.dequantize(levels, &coding.grid.chunk(0), &mut Vec::new(), &mut restored).unwrap();
+    restored
+}
+
 /// What a reader gets from `payload`, on a base of zeros.
 fn decoded(payload: &[u8], grid: &Grid) -> Vec<f32> {
     let payload = Payload::read(payload, grid.rows, grid.cols).unwrap();
@@ -253,8 +260,7 @@ fn every_case_is_reproduced() {
             assert_close(&format!("{}: mean", case.id), &part(found, true), &part(expected, true), TOLERANCE);
         }
 
-        let mut own = vec![0.0; case.delta.len()];
-        coding.dequantize(&levels, &chunk, &mut own).unwrap();
+        let own = restored(&coding, &levels);
         case.assert_reconstruction("end to end", &own, END_TO_END);
         let payload = payload::write(&coding, 1.0, vec![coding.quantize(case.delta, &chunk)]);
         assert_eq!(decoded(&payload, &case.grid), own, "{}: through bytes", case.id);
@@ -263,9 +269,8 @@ fn every_case_is_reproduced() {
         }
 
         bands.take_recorded(case, &mut levels);
-        let mut restored = vec![0.0; case.delta.len()];
-        coding.dequantize(&levels, &chunk, &mut restored).unwrap();
-        case.assert_reconstruction("from the recorded min and max", &restored, tolerance);
+        let from_recorded = restored(&coding, &levels);
+        case.assert_reconstruction("from the recorded min and max", &from_recorded, tolerance);
     });
     assert!(count.is_none_or(|count| count == 204), "{count:?} cases");
 }
@@ -296,9 +301,7 @@ fn mean_abs_is_the_final_rescale() {
         let coding = case.coding(&plan);
         let chunk = coding.grid.chunk(0);
         let levels = coding.quantize(case.delta, &chunk);
-        let mut restored = vec![0.0; case.delta.len()];
-        coding.dequantize(&levels, &chunk, &mut restored).unwrap();
-        let factor = plan.rescale.factor(&Moments::of(case.delta, &restored));
+        let factor = plan.rescale.factor(&Moments::of(plan.rescale, case.delta, &restored(&coding, &levels)));
         assert_close(case.id, &[factor], &[case.entry["rescale_factor"].as_f64().unwrap() as f32], 2e-6);
 
         let Some(expected) = case.recorded("rec_rescaled") else { return };
@@ -338,7 +341,7 @@ fn what_the_predecessor_garbled_is_refused_in_its_mode_and_right_in_ours() {
 fn relative_error(case: &Case<'_>, plan: &str) -> f64 {
     let restored = decoded(&encoded(case.delta, &case.grid, &plan.parse().unwrap()), &case.grid);
     let difference: Vec<f32> = case.delta.iter().zip(&restored).map(|(a, b)| a - b).collect();
-    let energy = |values: &[f32]| Moments::of(values, values).dd;
+    let energy = crate::plan::energy;
     (energy(&difference) / energy(case.delta)).sqrt()
 }
 

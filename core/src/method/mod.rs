@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 pub use self::selection::Selection;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, Rescale};
+use crate::quantize::Quantizer;
 
 /// A named way of coding deltas.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +123,23 @@ impl FromStr for Recipe {
             _ => Action::Code(plan.parse()?),
         };
         Ok(Self { text: method.text(&plan), action })
+    }
+}
+
+impl Recipe {
+    /// The recipe with the predecessor's quantiser, and without a rescale that the predecessor did not have.
+    ///
+    /// Errors: InvalidArgument for methods and settings that the predecessor did not have, or garbled.
+    pub(crate) fn in_predecessor_mode(&self) -> Result<Self> {
+        let unknown = || Err(Error::invalid(format!("the predecessor had the methods dct and dwt, not {self}")));
+        let Action::Code(Plan { quantizer: Quantizer::MinMax(_), rescale, transform }) = &self.action else {
+            return unknown();
+        };
+        if transform.block().is_none() {
+            return unknown();
+        }
+        let rescale = if *rescale == Rescale::Unbiased { Rescale::None } else { *rescale };
+        format!("{self} predecessor=true rescale={rescale}").parse()
     }
 }
 

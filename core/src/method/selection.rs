@@ -4,7 +4,7 @@ use glob::Pattern;
 
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
-use crate::tensor::{Dtype, is_coded};
+use crate::tensor::{Dtype, is_coded, matrix};
 
 /// Components of a tensor's name that make it part of a classification head.
 const HEADS: &[&str] = &["classifier", "classification_head", "score", "qa_outputs", "head", "heads", "logits"];
@@ -47,9 +47,12 @@ impl Selection {
     /// The selection of the Python predecessor: matrices of more than block x block weights whose name does not
     /// contain `classifier`, `pooler` or `head`; everything else exactly.
     ///
+    /// The recipe is taken in predecessor mode: with `predecessor=true`, and `rescale=none` unless it is `mean-abs`.
     /// Coded tensors come back in the dtype of the base, as they did there.
+    ///
+    /// Errors: InvalidArgument for methods and settings that the predecessor did not have, or garbled.
     pub fn predecessor(default: Recipe) -> Result<Self> {
-        Ok(Self { predecessor: true, ..Self::new(default)? })
+        Ok(Self { predecessor: true, ..Self::new(default.in_predecessor_mode()?)? })
     }
 
     /// Adds a pattern: once there is one, only tensors that match one of them are coded, the others are exact.
@@ -106,7 +109,8 @@ impl Selection {
     /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one.
     fn fitting<'a>(&'a self, recipe: &'a Recipe, shape: &[usize]) -> &'a Recipe {
         let Action::Code(plan) = &recipe.action else { return recipe };
-        let is_matrix = shape.len() >= 2 && shape.iter().skip(1).product::<usize>() > 1 && shape.first() > Some(&1);
+        let (rows, cols) = matrix(shape, shape.first().copied().unwrap_or(1));
+        let is_matrix = rows > 1 && cols > 1;
         let too_small = plan.transform.block().is_some_and(|block| shape.iter().product::<usize>() <= block * block);
         let plain = matches!(plan.quantizer, crate::quantize::Quantizer::Uniform(_));
         if plain || (is_matrix && !too_small) { recipe } else { &self.vectors }

@@ -155,17 +155,19 @@ pub(crate) fn dequantize_band(levels: &[u8], bits: u8, (lo, hi): (f32, f32), coe
     }
 }
 
+/// Values that are looked at together.
+const LANES: usize = 8;
+
 /// Smallest and largest value; (0, 0) of nothing.
 #[inline(always)]
 fn extremes(values: &[f32]) -> (f32, f32) {
-    const LANES: usize = 16;
     let Some(&first) = values.first() else { return (0.0, 0.0) };
     let (mut lo, mut hi) = ([first; LANES], [first; LANES]);
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
+    let (runs, rest) = values.as_chunks::<LANES>();
+    for run in runs {
         for i in 0..LANES {
-            lo[i] = if chunk[i] < lo[i] { chunk[i] } else { lo[i] };
-            hi[i] = if chunk[i] > hi[i] { chunk[i] } else { hi[i] };
+            lo[i] = if run[i] < lo[i] { run[i] } else { lo[i] };
+            hi[i] = if run[i] > hi[i] { run[i] } else { hi[i] };
         }
     }
     let lo = lo.iter().chain(rest).fold(first, |a, &b| a.min(b));
@@ -176,15 +178,21 @@ fn extremes(values: &[f32]) -> (f32, f32) {
 /// Means of the values below zero and of the others, rounded to bfloat16 (0 where there are none).
 #[inline(always)]
 fn halves(values: &[f32]) -> (f32, f32) {
-    let (mut below, mut above, mut positive) = (0.0f64, 0.0f64, 0usize);
-    for &x in values {
-        let is_above = x >= 0.0;
-        positive += usize::from(is_above);
-        above += if is_above { f64::from(x) } else { 0.0 };
-        below += if is_above { 0.0 } else { f64::from(x) };
+    let (mut sums, mut sizes, mut counts) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    let mut add = |i: usize, x: f32| {
+        sums[i] += x;
+        sizes[i] += x.abs();
+        counts[i] += if x >= 0.0 { 1.0 } else { 0.0 };
+    };
+    let (runs, rest) = values.as_chunks::<LANES>();
+    for run in runs {
+        (0..LANES).for_each(|i| add(i, run[i]));
     }
-    let mean = |sum: f64, n: usize| half::bf16::from_f64(if n == 0 { 0.0 } else { sum / n as f64 }).to_f32();
-    (mean(below, values.len() - positive), mean(above, positive))
+    rest.iter().enumerate().for_each(|(i, &x)| add(i, x));
+    let total = |lanes: [f32; LANES]| lanes.iter().sum::<f32>();
+    let (sum, size, above) = (total(sums), total(sizes), total(counts));
+    let mean = |sum: f32, n: f32| half::bf16::from_f32(if n == 0.0 { 0.0 } else { sum / n }).to_f32();
+    (mean((sum - size) / 2.0, values.len() as f32 - above), mean((sum + size) / 2.0, above))
 }
 
 /// The bfloat16 next to `x` on the side of `limit` (an infinity); `x` itself if it is one. Stays finite.

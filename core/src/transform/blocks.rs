@@ -25,16 +25,13 @@ impl Blocks {
 
     /// Copies blocks `which` (indices in the chunk) out of `chunk`, one after the other, row-major.
     pub(crate) fn gather(&self, chunk: &[f32], which: &[usize]) -> Vec<f32> {
-        let side = self.side;
-        let mut blocks = Vec::with_capacity(which.len() * side * side);
-        for &i in which {
+        let mut blocks = vec![0.0; which.len() * self.side * self.side];
+        for (&i, block) in which.iter().zip(blocks.chunks_exact_mut(self.side * self.side)) {
             let (height, width, first) = self.inside(i);
-            for row in 0..height {
+            for (row, values) in block.chunks_exact_mut(self.side).take(height).enumerate() {
                 let start = first + row * self.cols;
-                blocks.extend_from_slice(&chunk[start..start + width]);
-                blocks.resize(blocks.len() + side - width, 0.0);
+                copy(&chunk[start..start + width], &mut values[..width]);
             }
-            blocks.resize(blocks.len() + (side - height) * side, 0.0);
         }
         blocks
     }
@@ -45,7 +42,7 @@ impl Blocks {
             let (height, width, first) = self.inside(i);
             for (row, values) in block.chunks_exact(self.side).take(height).enumerate() {
                 let start = first + row * self.cols;
-                chunk[start..start + width].copy_from_slice(&values[..width]);
+                copy(&values[..width], &mut chunk[start..start + width]);
             }
         }
     }
@@ -74,7 +71,7 @@ impl Blocks {
     /// Sum of `f(x)` over block `i`, in `f64`: energies of the smallest and the largest deltas are numbers, too.
     #[inline(always)]
     fn reduce(&self, chunk: &[f32], i: usize, f: impl Fn(f64) -> f64) -> f64 {
-        const LANES: usize = 16;
+        const LANES: usize = 8;
         let (height, width, first) = self.inside(i);
         let mut sums = [0.0f64; LANES];
         for row in 0..height {
@@ -90,6 +87,23 @@ impl Blocks {
             }
         }
         sums.iter().sum()
+    }
+}
+
+/// Copies a row; the usual widths without a call.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    fn fixed<const N: usize>(from: &[f32], to: &mut [f32]) {
+        if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+            *to = *from;
+        }
+    }
+    match from.len() {
+        4 => fixed::<4>(from, to),
+        8 => fixed::<8>(from, to),
+        16 => fixed::<16>(from, to),
+        32 => fixed::<32>(from, to),
+        _ => to.copy_from_slice(from),
     }
 }
 

@@ -15,11 +15,11 @@
 //!
 //! For odd n the last value is the last low value, unchanged. The transform is orthonormal.
 //!
-//! **Lifting** (`cdf5/3`, `cdf9/7`): low starts as the values of even index, high as those of odd index; an index
-//! outside `low` or `high` means the nearest one inside. For every pair (a, b) in turn, first
-//! `high_i = high_i + a (low_i + low_{i+1})` for all i, then `low_i = low_i + b (high_{i-1} + high_i)` for all i; last,
-//! `low_i = K low_i`, `high_i = k high_i`. The inverse starts with `low_i = k low_i`, `high_i = K high_i` and then undoes
-//! the steps from last to first, with a difference in place of the first sum. Nearly orthonormal.
+//! **Lifting** (`cdf5/3`, `cdf9/7`) changes x in place; `x_{-1}` means `x_1` and `x_n` means `x_{n-2}`. Forward: for
+//! every pair (a, b) in turn, first `x_i = x_i + a (x_{i-1} + x_{i+1})` for every odd i, then
+//! `x_i = x_i + b (x_{i-1} + x_{i+1})` for every even i; last, `low_i = K x_{2i}`, `high_i = k x_{2i+1}`. The inverse starts
+//! with `x_{2i} = k low_i`, `x_{2i+1} = K high_i`, and then undoes the steps from last to first, with a difference in
+//! place of the sum outside the brackets. Nearly orthonormal.
 
 use std::fmt;
 use std::str::FromStr;
@@ -164,40 +164,58 @@ pub(super) enum Level {
     Lifting(&'static Lifting),
 }
 
-/// One row of the columns that are transformed at once: `W` vectors.
-type Row<S, const W: usize> = [<S as Simd>::f32s; W];
+/// Row `i` of a matrix with `stride` vectors a row.
+macro_rules! row {
+    ($rows:expr, $i:expr, $stride:expr) => {
+        $rows[$i * $stride..][..$stride]
+    };
+}
 
 impl Level {
-    /// `x` to `out`: the low values, then the high values. Both are equally long.
+    /// The `n` rows of `x` to the rows of `out`: the low values, then the high values. A row of either has `stride`
+    /// vectors; `x` is overwritten.
     #[inline(always)]
-    pub(super) fn forward<S: Simd, const W: usize>(&self, simd: S, x: &[Row<S, W>], out: &mut [Row<S, W>]) {
+    pub(super) fn forward<S: Simd>(
+        &self,
+        simd: S,
+        n: usize,
+        x: &mut [S::f32s],
+        out: &mut [S::f32s],
+        stride: usize,
+    ) {
+        let (x, out) = (&mut x[..n * stride], &mut out[..n * stride]);
+        let (low, high) = out.split_at_mut((n - n / 2) * stride);
         match self {
             Self::Filter(taps) => match taps.len() {
-                2 => analyse::<S, W, 2>(simd, taps, x, out),
-                4 => analyse::<S, W, 4>(simd, taps, x, out),
-                6 => analyse::<S, W, 6>(simd, taps, x, out),
-                _ => analyse::<S, W, 8>(simd, taps, x, out),
+                2 => analyse::<S, 2>(simd, taps, x, low, high, stride),
+                4 => analyse::<S, 4>(simd, taps, x, low, high, stride),
+                6 => analyse::<S, 6>(simd, taps, x, low, high, stride),
+                _ => analyse::<S, 8>(simd, taps, x, low, high, stride),
             },
-            Self::Lifting(lifting) => lifting.forward(simd, x, out),
+            Self::Lifting(lifting) => lifting.forward(simd, x, low, high, stride),
         }
     }
 
-    /// The low values and then the high values in `bands` to `x`. Both are equally long; `bands` is overwritten.
+    /// The `n` rows of low values and then of high values in `bands` to the rows of `x`.
     #[inline(always)]
-    pub(super) fn inverse<S: Simd, const W: usize>(
+    pub(super) fn inverse<S: Simd>(
         &self,
         simd: S,
-        bands: &mut [Row<S, W>],
-        x: &mut [Row<S, W>],
+        n: usize,
+        bands: &[S::f32s],
+        x: &mut [S::f32s],
+        stride: usize,
     ) {
+        let (bands, x) = (&bands[..n * stride], &mut x[..n * stride]);
+        let (low, high) = bands.split_at((n - n / 2) * stride);
         match self {
             Self::Filter(taps) => match taps.len() {
-                2 => synthesize::<S, W, 2, 1>(simd, taps, bands, x),
-                4 => synthesize::<S, W, 4, 2>(simd, taps, bands, x),
-                6 => synthesize::<S, W, 6, 3>(simd, taps, bands, x),
-                _ => synthesize::<S, W, 8, 4>(simd, taps, bands, x),
+                2 => synthesize::<S, 2, 1>(simd, taps, low, high, x, stride),
+                4 => synthesize::<S, 4, 2>(simd, taps, low, high, x, stride),
+                6 => synthesize::<S, 6, 3>(simd, taps, low, high, x, stride),
+                _ => synthesize::<S, 8, 4>(simd, taps, low, high, x, stride),
             },
-            Self::Lifting(lifting) => lifting.inverse(simd, bands, x),
+            Self::Lifting(lifting) => lifting.inverse(simd, low, high, x, stride),
         }
     }
 }
@@ -213,140 +231,135 @@ fn splat<S: Simd, const L: usize>(simd: S, taps: &[f32]) -> [S::f32s; L] {
 }
 
 #[inline(always)]
-fn analyse<S: Simd, const W: usize, const L: usize>(
+fn analyse<S: Simd, const L: usize>(
     simd: S,
     taps: &[f32],
-    x: &[Row<S, W>],
-    out: &mut [Row<S, W>],
+    x: &[S::f32s],
+    low: &mut [S::f32s],
+    high: &mut [S::f32s],
+    stride: usize,
 ) {
     let h = splat::<S, L>(simd, taps);
-    let (x, last) = x.split_at(x.len() - x.len() % 2);
-    let (low, high) = out.split_at_mut(x.len() / 2 + last.len());
-    if let (Some(low), Some(&last)) = (low.last_mut(), last.first()) {
-        *low = last;
-    }
-    for (i, (low, high)) in low.iter_mut().zip(high).enumerate() {
-        let inside = x[2 * i..].first_chunk::<L>();
-        for w in 0..W {
-            let mut terms = [h[0]; L];
-            for k in 0..L {
-                terms[k] = inside.map_or_else(|| x[(2 * i + k) % x.len()][w], |rows| rows[k][w]);
-            }
-            let mut sums = [simd.mul_f32s(h[0], terms[0]), simd.mul_f32s(h[L - 1], terms[0])];
+    let (half, even) = (high.len() / stride, 2 * high.len() / stride);
+    low[half * stride..].copy_from_slice(&x[even * stride..]);
+    for i in 0..half {
+        let (low, high) = (&mut row!(low, i, stride), &mut row!(high, i, stride));
+        let mut rows = [x; L];
+        for k in 0..L {
+            let at = 2 * i + k;
+            rows[k] = &row!(x, if at < even { at } else { at % even }, stride);
+        }
+        for v in 0..stride {
+            let mut sums = [simd.mul_f32s(h[0], rows[0][v]), simd.mul_f32s(h[L - 1], rows[0][v])];
             for k in 1..L {
-                sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[k], terms[k]));
-                let term = simd.mul_f32s(h[L - 1 - k], terms[k]);
+                sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[k], rows[k][v]));
+                let term = simd.mul_f32s(h[L - 1 - k], rows[k][v]);
                 sums[1] =
                     if k % 2 == 0 { simd.add_f32s(sums[1], term) } else { simd.sub_f32s(sums[1], term) };
             }
-            (low[w], high[w]) = (sums[0], sums[1]);
+            (low[v], high[v]) = (sums[0], sums[1]);
         }
     }
 }
 
 #[inline(always)]
-fn synthesize<S: Simd, const W: usize, const L: usize, const H: usize>(
+fn synthesize<S: Simd, const L: usize, const H: usize>(
     simd: S,
     taps: &[f32],
-    bands: &[Row<S, W>],
-    x: &mut [Row<S, W>],
+    low: &[S::f32s],
+    high: &[S::f32s],
+    x: &mut [S::f32s],
+    stride: usize,
 ) {
     let h = splat::<S, L>(simd, taps);
-    let half = bands.len() / 2;
-    let (low, high) = bands.split_at(bands.len() - half);
-    if let ([.., last], [.., to]) = (low, &mut *x) {
-        // Overwritten below where the length is even.
-        *to = *last;
-    }
-    for (i, [even, odd]) in x.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-        let mut rows = [i; H];
-        for j in 1..H {
-            rows[j] = if j <= i { i - j } else { (i + j * half - j) % half };
+    let half = high.len() / stride;
+    let (x, last) = x.split_at_mut(2 * half * stride);
+    last.copy_from_slice(&low[half * stride..]);
+    for (i, pair) in x.chunks_exact_mut(2 * stride).enumerate() {
+        let (even, odd) = pair.split_at_mut(stride);
+        let (mut lows, mut highs) = ([low; H], [high; H]);
+        for j in 0..H {
+            let at = if j <= i { i - j } else { (i + j * half - j) % half };
+            (lows[j], highs[j]) = (&row!(low, at, stride), &row!(high, at, stride));
         }
-        for w in 0..W {
-            let (l, g) = (low[i][w], high[i][w]);
+        for v in 0..stride {
+            let (l, g) = (lows[0][v], highs[0][v]);
             let mut sums = [simd.mul_f32s(h[0], l), simd.mul_f32s(h[1], l)];
             sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[L - 1], g));
             sums[1] = simd.sub_f32s(sums[1], simd.mul_f32s(h[L - 2], g));
             for j in 1..H {
-                let (l, g) = (low[rows[j]][w], high[rows[j]][w]);
+                let (l, g) = (lows[j][v], highs[j][v]);
                 sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[2 * j], l));
                 sums[0] = simd.add_f32s(sums[0], simd.mul_f32s(h[L - 1 - 2 * j], g));
                 sums[1] = simd.add_f32s(sums[1], simd.mul_f32s(h[2 * j + 1], l));
                 sums[1] = simd.sub_f32s(sums[1], simd.mul_f32s(h[L - 2 - 2 * j], g));
             }
-            (even[w], odd[w]) = (sums[0], sums[1]);
+            (even[v], odd[v]) = (sums[0], sums[1]);
         }
     }
 }
 
 impl Lifting {
     #[inline(always)]
-    fn forward<S: Simd, const W: usize>(&self, simd: S, x: &[Row<S, W>], out: &mut [Row<S, W>]) {
-        let (low, high) = out.split_at_mut(x.len() - x.len() / 2);
-        for (low, x) in low.iter_mut().zip(x.iter().step_by(2)) {
-            *low = *x;
-        }
-        for (high, x) in high.iter_mut().zip(x.iter().skip(1).step_by(2)) {
-            *high = *x;
-        }
+    fn forward<S: Simd>(
+        &self,
+        simd: S,
+        x: &mut [S::f32s],
+        low: &mut [S::f32s],
+        high: &mut [S::f32s],
+        stride: usize,
+    ) {
         for &[a, b] in self.steps {
-            step_high(simd, a, low, high);
-            step_low(simd, b, low, high);
+            lift(simd, a, 1, x, stride);
+            lift(simd, b, 0, x, stride);
         }
-        multiply(simd, self.gain[0], low);
-        multiply(simd, self.gain[1], high);
+        for (i, low) in low.chunks_exact_mut(stride).enumerate() {
+            multiply(simd, self.gain[0], &row!(x, 2 * i, stride), low);
+        }
+        for (i, high) in high.chunks_exact_mut(stride).enumerate() {
+            multiply(simd, self.gain[1], &row!(x, 2 * i + 1, stride), high);
+        }
     }
 
     #[inline(always)]
-    fn inverse<S: Simd, const W: usize>(&self, simd: S, bands: &mut [Row<S, W>], x: &mut [Row<S, W>]) {
-        let (low, high) = bands.split_at_mut(x.len() - x.len() / 2);
-        multiply(simd, self.gain[1], low);
-        multiply(simd, self.gain[0], high);
+    fn inverse<S: Simd>(&self, simd: S, low: &[S::f32s], high: &[S::f32s], x: &mut [S::f32s], stride: usize) {
+        for (i, low) in low.chunks_exact(stride).enumerate() {
+            multiply(simd, self.gain[1], low, &mut row!(x, 2 * i, stride));
+        }
+        for (i, high) in high.chunks_exact(stride).enumerate() {
+            multiply(simd, self.gain[0], high, &mut row!(x, 2 * i + 1, stride));
+        }
         for &[a, b] in self.steps.iter().rev() {
             // x + (-b) y is x - b y, to the bit.
-            step_low(simd, -b, low, high);
-            step_high(simd, -a, low, high);
-        }
-        for (low, x) in low.iter().zip(x.iter_mut().step_by(2)) {
-            *x = *low;
-        }
-        for (high, x) in high.iter().zip(x.iter_mut().skip(1).step_by(2)) {
-            *x = *high;
+            lift(simd, -b, 0, x, stride);
+            lift(simd, -a, 1, x, stride);
         }
     }
 }
 
-/// `high_i = high_i + a (low_i + low_{i+1})`
+/// `x_i = x_i + factor (x_{i-1} + x_{i+1})` for every other row i, from row `first` on.
 #[inline(always)]
-fn step_high<S: Simd, const W: usize>(simd: S, a: f32, low: &[Row<S, W>], high: &mut [Row<S, W>]) {
-    let a = simd.splat_f32s(a);
-    for (i, high) in high.iter_mut().enumerate() {
-        let (here, after) = (&low[i], &low[(i + 1).min(low.len() - 1)]);
-        for w in 0..W {
-            high[w] = simd.add_f32s(high[w], simd.mul_f32s(a, simd.add_f32s(here[w], after[w])));
-        }
-    }
-}
-
-/// `low_i = low_i + b (high_{i-1} + high_i)`
-#[inline(always)]
-fn step_low<S: Simd, const W: usize>(simd: S, b: f32, low: &mut [Row<S, W>], high: &[Row<S, W>]) {
-    let b = simd.splat_f32s(b);
-    for (i, low) in low.iter_mut().enumerate() {
-        let (before, here) = (&high[i.saturating_sub(1)], &high[i.min(high.len() - 1)]);
-        for w in 0..W {
-            low[w] = simd.add_f32s(low[w], simd.mul_f32s(b, simd.add_f32s(before[w], here[w])));
-        }
-    }
-}
-
-#[inline(always)]
-fn multiply<S: Simd, const W: usize>(simd: S, factor: f32, rows: &mut [Row<S, W>]) {
+fn lift<S: Simd>(simd: S, factor: f32, first: usize, x: &mut [S::f32s], stride: usize) {
     let factor = simd.splat_f32s(factor);
-    for row in rows {
-        for w in 0..W {
-            row[w] = simd.mul_f32s(factor, row[w]);
+    for i in (first..x.len() / stride).step_by(2) {
+        let (above, rest) = x.split_at_mut(i * stride);
+        let (row, below) = rest.split_at_mut(stride);
+        let (before, after) = match (i > 0, !below.is_empty()) {
+            (true, true) => (&row!(above, (i - 1), stride), &below[..stride]),
+            (true, false) => (&row!(above, (i - 1), stride), &row!(above, (i - 1), stride)),
+            (false, _) => (&below[..stride], &below[..stride]),
+        };
+        for v in 0..stride {
+            row[v] = simd.add_f32s(row[v], simd.mul_f32s(factor, simd.add_f32s(before[v], after[v])));
         }
+    }
+}
+
+/// `out = factor x`
+#[inline(always)]
+fn multiply<S: Simd>(simd: S, factor: f32, x: &[S::f32s], out: &mut [S::f32s]) {
+    let factor = simd.splat_f32s(factor);
+    for v in 0..x.len().min(out.len()) {
+        out[v] = simd.mul_f32s(factor, x[v]);
     }
 }

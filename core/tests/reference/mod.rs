@@ -281,10 +281,7 @@ impl Record {
             }
             (Body::Delta(link, payload, tail), Some(base)) => {
                 let head = link.rows_of(base);
-                let (rows, cols) = match shape.as_slice() {
-                    [] => (1, 1),
-                    [_, rest @ ..] => (link.rows as usize, rest.iter().product()),
-                };
+                let (rows, cols) = matrix(&shape, link.rows as usize);
                 let (factor, delta) = payload::decode(payload, rows, cols);
                 let head = add(&base.dtype, head, &delta, factor, dtype);
                 let tail = unpack_planes(tail, size(dtype), len - head.len());
@@ -311,6 +308,16 @@ impl Link {
         let bytes = &base.bytes[..row * self.rows as usize];
         assert_eq!(xxh3(&[bytes]), self.digest, "another base");
         bytes
+    }
+}
+
+/// The matrix that a tensor is, of which so many rows are used: of three and more dimensions a first one of 1 is
+/// left out, again and again; then the first dimension is the rows, all others together are the columns.
+fn matrix(shape: &[usize], rows: usize) -> (usize, usize) {
+    match shape {
+        [] => (1, 1),
+        [1, next, _, ..] => matrix(&shape[1..], *next),
+        [_, rest @ ..] => (rows, rest.iter().product()),
     }
 }
 

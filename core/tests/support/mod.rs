@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use delta_dct::{Archive, Checkpoint, CompressOptions, Dtype, Selection, Silent, Summary, TensorSummary, compress};
+use delta_dct::{
+    Archive, Checkpoint, CompressOptions, Dtype, Error, Selection, Silent, Summary, TensorSummary, compress,
+};
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use tempfile::TempDir;
+use tempfile::{TempDir, tempdir};
 
 // ---- fixtures ----
 
@@ -107,7 +109,9 @@ fn nearest(x: f64, guess: u16, value: impl Fn(u16) -> f64) -> [u8; 2] {
     let near = [guess, guess.wrapping_add(1), guess.wrapping_sub(1)];
     let distance = |bits: u16| (value(bits) - x).abs();
     let best = near.into_iter().filter(|&bits| distance(bits).is_finite());
-    best.min_by(|&a, &b| (distance(a), a & 1).partial_cmp(&(distance(b), b & 1)).unwrap()).unwrap_or(guess).to_le_bytes()
+    best.min_by(|&a, &b| (distance(a), a & 1).partial_cmp(&(distance(b), b & 1)).unwrap())
+        .unwrap_or(guess)
+        .to_le_bytes()
 }
 
 /// `n` normally distributed numbers: sums of twelve uniform ones from a splitmix64 generator.
@@ -140,7 +144,8 @@ pub(crate) fn small_pair() -> (Tensors, Tensors) {
         ("classifier.bias", Tensor::random(Dtype::F32, &[3], 6, 0.05)),
         ("classifier.weight", Tensor::random(Dtype::F32, &[3, 48], 7, 0.05)),
     ]);
-    let finetuned = base.iter().zip(100..).map(|((name, t), seed)| (name.clone(), t.nudged(seed, 0.002))).collect();
+    let finetuned =
+        base.iter().zip(100..).map(|((name, t), seed)| (name.clone(), t.nudged(seed, 0.002))).collect();
     (base, finetuned)
 }
 
@@ -154,7 +159,8 @@ pub(crate) fn save(path: &Path, tensors: &Tensors) -> PathBuf {
 /// As [`save`], with `metadata` (at most one entry: the crate leaves the order of more to chance).
 pub(crate) fn save_with(path: &Path, tensors: &Tensors, metadata: &[(&str, &str)]) -> PathBuf {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let views = tensors.iter().map(|(name, t)| (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap()));
+    let views =
+        tensors.iter().map(|(name, t)| (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap()));
     let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     fs::write(path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
     path.to_owned()
@@ -171,7 +177,10 @@ pub(crate) fn load(path: &Path) -> Tensors {
     if path.is_dir() {
         let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
         let is_model = |name: &str| name.starts_with("model") && name.ends_with(".safetensors");
-        return files.filter(|f| is_model(f.file_name().to_str().unwrap())).flat_map(|f| load(&f.path())).collect();
+        return files
+            .filter(|f| is_model(f.file_name().to_str().unwrap()))
+            .flat_map(|f| load(&f.path()))
+            .collect();
     }
     let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -208,6 +217,53 @@ pub(crate) fn open(path: &Path) -> Checkpoint {
     Checkpoint::open(path).unwrap()
 }
 
+/// A pair of folders in a temporary folder.
+pub(crate) struct Folders {
+    pub(crate) dir: TempDir,
+    pub(crate) base: PathBuf,
+    pub(crate) finetuned: PathBuf,
+}
+
+impl Folders {
+    pub(crate) fn new(base: &Tensors, finetuned: &Tensors) -> Self {
+        let dir = tempdir().unwrap();
+        let (b, f) =
+            (save_model(&dir.path().join("base"), base), save_model(&dir.path().join("ft"), finetuned));
+        Self { dir, base: b, finetuned: f }
+    }
+
+    pub(crate) fn small() -> Self {
+        let (base, finetuned) = small_pair();
+        Self::new(&base, &finetuned)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn round_trip(&self, recipe: &str) -> RoundTrip {
+        RoundTrip::new(&self.base, &self.finetuned, &options(recipe))
+    }
+
+    /// Compresses with dct of block 16 into `model.ddct`.
+    pub(crate) fn compress(&self) -> PathBuf {
+        let file = self.path("model.ddct");
+        compress(&open(&self.base), &open(&self.finetuned), &file, &options("dct block=16"), &Silent)
+            .unwrap();
+        file
+    }
+
+    #[track_caller]
+    pub(crate) fn refused(&self) -> Error {
+        let before = snapshot(self.dir.path());
+        let output = self.path("model.ddct");
+        let result = compress(&open(&self.base), &open(&self.finetuned), &output, &options("dct"), &Silent);
+        let error = result.expect_err("compress is refused");
+        assert!(snapshot(self.dir.path()) == before, "a failed compress leaves nothing behind");
+        error
+    }
+}
+
 /// A pair that went through compress and apply, and what is independently known of it.
 pub(crate) struct RoundTrip {
     pub(crate) summary: Summary,
@@ -229,7 +285,7 @@ impl RoundTrip {
 
     /// As [`RoundTrip::new`]; the fine-tuned tensors are known from somewhere else.
     pub(crate) fn with(base: &Path, finetuned: &Path, tensors: Tensors, options: &CompressOptions) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempdir().unwrap();
         let (file, output) = (dir.path().join("model.ddct"), dir.path().join("out"));
         let summary = compress(&open(base), &open(finetuned), &file, options, &Silent).unwrap();
         let archive = Archive::open(&file).unwrap();
@@ -277,8 +333,22 @@ impl RoundTrip {
     /// `|result - finetuned|^2 / |finetuned - base|^2`.
     pub(crate) fn relative_error(&self, name: &str) -> f64 {
         let (d, r) = self.deltas(name);
-        let (error, energy) = d.iter().zip(&r).fold((0.0, 0.0), |(e, n), (d, r)| (e + (r - d) * (r - d), n + d * d));
+        let (error, energy) =
+            d.iter().zip(&r).fold((0.0, 0.0), |(e, n), (d, r)| (e + (r - d) * (r - d), n + d * d));
         error / energy
+    }
+
+    /// Squared error over squared delta of all lossy tensors of two dimensions and more; 0 if there are none.
+    pub(crate) fn matrix_error(&self) -> f64 {
+        let (mut error, mut energy) = (0.0, 0.0);
+        let is_lossy = |row: &&TensorSummary| row.kind != "alias" && row.relative_error.is_some();
+        for row in self.summary.tensors.iter().filter(|row| row.shape.len() >= 2).filter(is_lossy) {
+            let (d, _) = self.deltas(&row.name);
+            let dd: f64 = d.iter().map(|d| d * d).sum();
+            energy += dd;
+            error += dd * self.relative_error(&row.name);
+        }
+        if energy == 0.0 { 0.0 } else { error / energy }
     }
 
     /// The sizes are those of the file, and the file is a valid safetensors file of bytes.
@@ -298,7 +368,8 @@ impl RoundTrip {
         assert_eq!(listed.len(), self.summary.tensors.len());
         for (row, listed) in self.summary.tensors.iter().zip(&listed) {
             assert_eq!(size(&row.name), row.bytes);
-            let told = |row: &TensorSummary| (row.name.clone(), row.kind, row.plan.clone(), row.bytes, row.weights);
+            let told =
+                |row: &TensorSummary| (row.name.clone(), row.kind, row.plan.clone(), row.bytes, row.weights);
             assert_eq!(told(row), told(listed));
         }
     }
@@ -315,14 +386,19 @@ impl RoundTrip {
             match row.relative_error {
                 told if row.kind == "alias" => {
                     // As exact as what it is tied to.
-                    let equal = |other: &&TensorSummary| other.kind != "alias" && self.finetuned[&other.name] == *tuned;
+                    let equal = |other: &&TensorSummary| {
+                        other.kind != "alias" && self.finetuned[&other.name] == *tuned
+                    };
                     let target = self.summary.tensors.iter().find(equal).unwrap();
                     assert_eq!((told, result), (target.relative_error, &self.result[&target.name]), "{name}");
                 }
                 None => assert!(self.is_exact(name), "{name} is not exact: {row:?}"),
                 Some(told) => {
                     let found = self.relative_error(name);
-                    assert!((told - found).abs() <= 1e-3 * found + 1e-9, "{name}: {told} told, {found} found");
+                    assert!(
+                        (told - found).abs() <= 1e-3 * found + 1e-9,
+                        "{name}: {told} told, {found} found"
+                    );
                     assert!(row.kind == "delta" || row.kind == "base", "{row:?}");
                 }
             }
