@@ -39,6 +39,9 @@ impl Plan {
 
     /// Fails for stages that do not go together.
     fn check(self) -> Result<Self> {
+        if self.quantizer == Quantizer::Sign && self.rescale == Rescale::None {
+            return Err(Error::invalid("signs have no size of their own: rescale is unbiased or mean-abs"));
+        }
         let Quantizer::MinMax(min_max) = &self.quantizer else {
             check_table(&self.transform)?;
             return Ok(self);

@@ -78,7 +78,7 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], check: bool, sink: &
 pub(crate) fn check_structure(record: &Record<'_>) -> Result<()> {
     if let Body::Delta { link, payload, .. } = &record.body {
         let (rows, cols) = matrix(&record.shape, link.rows);
-        Payload::read(payload, rows, cols)?;
+        Payload::check(payload, rows, cols)?;
     }
     Ok(())
 }

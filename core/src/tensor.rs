@@ -55,6 +55,7 @@ pub(crate) fn matrix(shape: &[usize], rows: usize) -> (usize, usize) {
     match shape {
         [] => (1, 1),
         [1, next, _, ..] if rows == 1 => matrix(shape.get(1..).unwrap_or_default(), *next),
-        [_, rest @ ..] => (rows, rest.iter().product()),
+        // Only a tensor without weights can have more columns than there are numbers.
+        [_, rest @ ..] => (rows, rest.iter().fold(1, |n: usize, &d| n.saturating_mul(d))),
     }
 }

@@ -170,12 +170,12 @@ impl Archive {
     /// All records, tied tensors joined to their target. With `base`, its tensors are found and their dtypes, shapes
     /// and names checked before any work.
     fn jobs<'a>(&'a self, base: Option<&'a Checkpoint>) -> Result<Vec<Job<'a>>> {
-        let mut ties = BTreeMap::<String, Vec<&str>>::new();
+        let mut ties = BTreeMap::<String, Vec<(&str, Vec<usize>)>>::new();
         let mut jobs = Vec::with_capacity(self.names.len());
         for name in &self.names {
             let record = self.record(name)?;
             if let Body::Alias { name: target } = &record.body {
-                ties.entry(target.clone()).or_default().push(name);
+                ties.entry(target.clone()).or_default().push((name, record.shape));
                 continue;
             }
             let base = match (base, record.body.link()) {
@@ -187,12 +187,17 @@ impl Archive {
             jobs.push(Job { name, also: Vec::new(), record, base });
         }
         for job in &mut jobs {
-            job.also = ties.remove(job.name).unwrap_or_default();
+            let tied = ties.remove(job.name).unwrap_or_default();
+            if let Some((name, shape)) = tied.iter().find(|(_, shape)| *shape != job.record.shape) {
+                let message = format!("{shape:?} is tied to {} of {:?}", job.name, job.record.shape);
+                return Err(Error::corrupt(message).in_tensor(name));
+            }
+            job.also = tied.into_iter().map(|(name, _)| name).collect();
         }
         match ties.first_key_value() {
             None => Ok(jobs),
             Some((target, tied)) => {
-                let name = tied.first().copied().unwrap_or_default();
+                let name = tied.first().map_or("", |(name, _)| name);
                 Err(Error::corrupt(format!("tied to {target}, which has no values")).in_tensor(name))
             }
         }

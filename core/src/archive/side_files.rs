@@ -43,13 +43,19 @@ pub(super) fn decode(entry: &[u8], name: &str, base: &Checkpoint) -> Result<Vec<
 /// zstd with a bounded result.
 pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
     let corrupt = |e: std::io::Error| Error::corrupt(format!("zstd: {e}"));
-    let mut content = Vec::new();
-    let decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(corrupt)?;
-    decoder.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(corrupt)?;
-    if content.len() as u64 > MAX_BYTES {
-        return Err(Error::limit(format!("a side file unpacks to more than {MAX_BYTES} bytes")));
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(corrupt)?;
+    decoder.window_log_max(MAX_BYTES.ilog2()).map_err(corrupt)?;
+    let (mut content, mut part) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        let n = decoder.read(&mut part).map_err(corrupt)?;
+        if n == 0 {
+            return Ok(content);
+        }
+        if content.len() + n > MAX_BYTES as usize {
+            return Err(Error::limit(format!("a side file unpacks to more than {MAX_BYTES} bytes")));
+        }
+        content.extend(part.iter().take(n));
     }
-    Ok(content)
 }
 
 pub(super) fn pack(content: &[u8]) -> Result<Vec<u8>> {

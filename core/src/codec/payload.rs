@@ -8,13 +8,17 @@ use super::levels::{Coding, Levels};
 use crate::entropy::{
     BitReader, BitWriter, Model, decode_ints, detokenize, encode_ints, histogram, tokenize,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::quantize::Quantizer;
 use crate::transform::{Chunk, Fitted, Grid};
 use crate::wire::{Reader, Writer};
 
-/// Blocks that a payload may describe for each of its bytes: bounds what a hostile file can make a reader allocate.
-const BLOCKS_PER_BYTE: usize = 1024;
+/// Blocks, and numbers beside the levels, that a payload may have where only the file says how large the tensor is:
+/// so many for each byte, and so many in any case. They bound what a hostile file can make a reader allocate.
+const ITEMS_PER_BYTE: usize = 8;
+const ITEMS: usize = 1 << 20;
+/// What a chunk counts for among them.
+const CHUNK_ITEMS: usize = 16;
 
 /// A payload, parsed up to the streams of its chunks.
 pub(crate) struct Payload<'a> {
@@ -91,19 +95,30 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: Vec<Levels>) -> Vec<u8
 
 impl<'a> Payload<'a> {
     /// Parses a payload for a `rows` x `cols` matrix, down to the bytes of each chunk.
+    ///
+    /// Takes memory in proportion to the matrix, so the caller must hold a base of that size.
     pub(crate) fn read(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Self> {
+        Self::parse(bytes, rows, cols, usize::MAX)
+    }
+
+    /// Parses a payload without a base. One that describes much more than its own bytes is only looked at in part.
+    pub(crate) fn check(bytes: &'a [u8], rows: usize, cols: usize) -> Result<()> {
+        match Self::parse(bytes, rows, cols, limit(bytes)) {
+            Err(e) if e.kind() == ErrorKind::Limit => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// [`Self::read`] of at most `limit` blocks and numbers beside the levels. Errors: Limit.
+    fn parse(bytes: &'a [u8], rows: usize, cols: usize, limit: usize) -> Result<Self> {
         let mut input = Reader(bytes);
-        let transform = Fitted::read(&mut input, rows, cols)?;
+        let transform = Fitted::read(&mut input, rows, cols, limit)?;
         let quantizer = Quantizer::read(&mut input)?;
         let factor = input.f32("rescale factor")?;
         let step = input.f32("step")?;
         let grid = Grid::new(rows, cols, transform.transform().block());
-        if grid.blocks() > bytes.len().saturating_mul(BLOCKS_PER_BYTE) {
-            return Err(Error::corrupt(format!(
-                "{} bytes cannot hold {} blocks",
-                bytes.len(),
-                grid.blocks()
-            )));
+        if grid.blocks() > limit || grid.chunks() > limit / CHUNK_ITEMS {
+            return Err(Error::limit(format!("{} blocks in {} bytes", grid.blocks(), bytes.len())));
         }
         let mut coding = Coding { grid, transform, quantizer, classes: Vec::new(), step };
         coding.check()?;
@@ -119,7 +134,7 @@ impl<'a> Payload<'a> {
             models: Vec::new(),
             chunks: Vec::new(),
         };
-        payload.read_parameters(&mut input)?;
+        payload.read_parameters(&mut input, limit)?;
         for used in payload.coding.streams() {
             payload.models.push(if used { Some(Model::read(&mut input)?) } else { None });
         }
@@ -131,7 +146,7 @@ impl<'a> Payload<'a> {
     /// The transform and the quantiser of a payload in text form.
     pub(crate) fn describe(bytes: &[u8], rows: usize, cols: usize) -> Result<String> {
         let mut input = Reader(bytes);
-        let transform = Fitted::read(&mut input, rows, cols)?.transform();
+        let transform = Fitted::read(&mut input, rows, cols, limit(bytes))?.transform();
         let quantizer = Quantizer::read(&mut input)?;
         Ok(format!("{transform} | {quantizer}"))
     }
@@ -193,7 +208,7 @@ impl<'a> Payload<'a> {
         Ok(Levels { symbols: streams, integers, positions, ranges: part(&bytes.ranges), means })
     }
 
-    fn read_parameters(&mut self, input: &mut Reader<'_>) -> Result<()> {
+    fn read_parameters(&mut self, input: &mut Reader<'_>, limit: usize) -> Result<()> {
         if !matches!(self.coding.quantizer, Quantizer::MinMax(_)) {
             return Ok(());
         }
@@ -201,6 +216,9 @@ impl<'a> Payload<'a> {
         for i in 0..self.coding.grid.chunks() {
             let (r, m) = self.coding.parameters(&self.coding.grid.chunk(i));
             (ranges, means) = (ranges + r, means + m);
+        }
+        if ranges + means > limit {
+            return Err(Error::limit(format!("{} parameters of blocks", ranges + means)));
         }
         let exact = self.coding.predecessor();
         let lo = read_floats(input, ranges, exact)?;
@@ -212,6 +230,10 @@ impl<'a> Payload<'a> {
         };
         Ok(())
     }
+}
+
+fn limit(bytes: &[u8]) -> usize {
+    ITEMS.max(bytes.len().saturating_mul(ITEMS_PER_BYTE))
 }
 
 /// The block parameters of all chunks: extremes, then means.
@@ -227,15 +249,16 @@ fn write_parameters(coding: &Coding, levels: &[Levels], out: &mut Writer) {
     }
 }
 
-/// Numbers that are bfloat16, or any `f32` if `exact`, as integers around the middle of their range: the magnitude's
-/// bits, negative for a negative number.
+/// Numbers that are bfloat16, or any `f32` if `exact`, as integers around the median: the magnitude's bits, negative
+/// for a negative number. (Not the middle of the range: a few blocks may lie far from all others, and most may be 0.)
 fn write_floats(values: impl Iterator<Item = f32>, exact: bool, out: &mut Writer) {
     let key = |x: f32| {
         let magnitude = i64::from((x.to_bits() & 0x7fff_ffff) >> if exact { 0 } else { 16 });
         if x.is_sign_negative() { -magnitude } else { magnitude }
     };
     let keys: Vec<i64> = values.map(key).collect();
-    let middle = (keys.iter().min().unwrap_or(&0) + keys.iter().max().unwrap_or(&0)) / 2;
+    let mut order = keys.clone();
+    let middle = if order.is_empty() { 0 } else { *order.select_nth_unstable(keys.len() / 2).1 };
     out.u64(middle as u64);
     encode_ints(&keys.iter().map(|key| key - middle).collect::<Vec<_>>(), out);
 }
@@ -362,8 +385,9 @@ impl Coding {
 
     /// Combinations that no writer makes.
     fn check(&self) -> Result<()> {
-        if self.is_mixed() && self.grid.side() == 1 {
-            return Err(Error::corrupt("several classes without blocks"));
+        let one_class = matches!(self.quantizer.classes(), [(1.., _)]);
+        if self.grid.side() == 1 && !one_class {
+            return Err(Error::corrupt("several classes, or one without bits, but no blocks"));
         }
         if !self.step.is_finite() || self.step < 0.0 {
             return Err(Error::corrupt(format!("a step of {}", self.step)));

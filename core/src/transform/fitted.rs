@@ -281,7 +281,9 @@ impl Fitted {
     }
 
     /// Inverse of [`Self::write`] for a `rows` x `cols` matrix; the decoder's half only.
-    pub(crate) fn read(input: &mut Reader<'_>, rows: usize, cols: usize) -> Result<Self> {
+    ///
+    /// Errors: Limit where it would hold more than `limit` numbers.
+    pub(crate) fn read(input: &mut Reader<'_>, rows: usize, cols: usize, limit: usize) -> Result<Self> {
         let id = input.u8("transform id")?;
         let mut params = Reader(input.bytes("transform parameters")?);
         let fitted = match id {
@@ -295,11 +297,10 @@ impl Fitted {
                 let levels = usize::from(params.u8("wavelet levels")?);
                 let keep = Keep::from_id(params.u8("kept bands")?)?;
                 let wavelet = Wavelet::read(&mut params)?;
-                let dwt =
-                    Dwt::new(block, &wavelet, levels, keep).map_err(|e| Error::corrupt(e.to_string()))?;
-                Self::dwt(dwt, table)?
+                let dwt = Dwt::new(block, &wavelet, levels, keep).and_then(|dwt| Self::dwt(dwt, table));
+                dwt.map_err(|e| Error::corrupt(e.to_string()))?
             }
-            3 => Self::LowRank(read_basis(&mut params, rows, cols)?, None),
+            3 => Self::LowRank(read_basis(&mut params, rows, cols, limit)?, None),
             4 => {
                 let mask = Mask { keep: params.f32("kept share")?, seed: params.u64("seed")? };
                 if !(mask.keep > 0.0 && mask.keep <= 1.0) {
@@ -363,8 +364,11 @@ fn write_basis(basis: &LowRank, out: &mut Writer) {
     out.bytes(&stream);
 }
 
-fn read_basis(input: &mut Reader<'_>, rows: usize, cols: usize) -> Result<LowRank> {
+fn read_basis(input: &mut Reader<'_>, rows: usize, cols: usize, limit: usize) -> Result<LowRank> {
     let params = Params::read(input, rows, cols)?;
+    if params.level_count() > limit {
+        return Err(Error::limit(format!("a basis of {} numbers", params.level_count())));
+    }
     let model = Model::read(input)?;
     let stream = input.bytes("levels of the basis")?;
     LowRank::new(params.clone(), model.decode_new(stream, params.level_count())?)

@@ -1,0 +1,120 @@
+//! Files that released versions wrote, decoded forever.
+//!
+//! A file that is missing is written only where `DELTA_DCT_WRITE_GOLDEN=1`; after that it is never written again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "golden/pairs.rs"]
+mod pairs;
+mod reference;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use delta_dct::{Archive, Checkpoint, METHODS, Silent};
+use pairs::{CASES, Case};
+
+/// Digests of the decoded tensors, by file and name.
+type Digests = BTreeMap<String, BTreeMap<String, String>>;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn may_write() -> bool {
+    std::env::var_os("DELTA_DCT_WRITE_GOLDEN").is_some_and(|value| value == "1")
+}
+
+/// Applies the file of `case`: the digest of every tensor's dtype, shape and bytes, and of every side file.
+fn decoded(case: &Case, file: &Path) -> BTreeMap<String, String> {
+    let pair = (case.pair)();
+    let disk = pair.write();
+    let archive = Archive::open(file).unwrap();
+    archive.verify(None, &Silent).unwrap();
+    archive.verify(Some(&disk.base), &Silent).unwrap();
+    let output = disk.folder.path().join("applied");
+    archive.apply(&disk.base, &output, false, &Silent).unwrap();
+    let applied = Checkpoint::open(&output).unwrap();
+    assert_eq!(
+        applied.names().collect::<Vec<_>>(),
+        disk.finetuned.names().collect::<Vec<_>>(),
+        "{}",
+        case.name
+    );
+    assert_eq!(applied.layout(), disk.finetuned.layout(), "{}", case.name);
+    let mut digests = BTreeMap::new();
+    for name in applied.names() {
+        let view = applied.get(name).unwrap();
+        let tuned = disk.finetuned.get(name).unwrap();
+        assert_eq!((view.dtype, view.shape), (tuned.dtype, tuned.shape), "{}: {name}", case.name);
+        let what = format!("{} {:?} ", view.dtype, view.shape);
+        digests.insert(name.to_owned(), format!("{what}{:016x}", reference::xxh3(&[view.bytes])));
+    }
+    for (name, content) in &pair.side_files[1] {
+        assert_eq!(fs::read_to_string(output.join(name)).unwrap(), *content, "{}: {name}", case.name);
+    }
+    digests
+}
+
+#[test]
+fn every_method_has_a_golden_file() {
+    for method in METHODS {
+        let has_one = CASES.iter().any(|case| case.recipe.split(' ').next() == Some(method.name));
+        assert!(has_one, "method {} needs a line in CASES of tests/golden/pairs.rs", method.name);
+    }
+}
+
+#[test]
+fn golden_files_decode_to_the_same_bits_forever() {
+    let path = golden("digests.json");
+    let mut digests: Digests =
+        fs::read(&path).map(|text| serde_json::from_slice(&text).unwrap()).unwrap_or_default();
+    for case in CASES {
+        let file = golden(&format!("{}.ddct", case.name));
+        if !file.exists() {
+            assert!(may_write(), "{} is missing; see the head of tests/golden.rs", file.display());
+            fs::copy((case.pair)().write().compress(case.recipe).unwrap(), &file).unwrap();
+            digests.insert(case.name.to_owned(), decoded(case, &file));
+            fs::write(&path, serde_json::to_string_pretty(&digests).unwrap() + "\n").unwrap();
+        }
+        let expected =
+            digests.get(case.name).unwrap_or_else(|| panic!("{} is not in digests.json", case.name));
+        assert_eq!(&decoded(case, &file), expected, "{} decodes to other weights", case.name);
+    }
+    assert_eq!(digests.len(), CASES.len(), "digests.json knows files that are not in CASES");
+}
+
+/// Bytes written may change from version to version: then say so in CHANGELOG.md, add a case under a new name for
+/// the new bytes, and move the old one (which must decode forever) out of this test by a line in `OLD`.
+#[test]
+fn compressing_today_gives_the_bytes_of_the_golden_files() {
+    const OLD: &[&str] = &[];
+    for case in CASES.iter().filter(|case| !case.free_encoder && !OLD.contains(&case.name)) {
+        let parse = |path: &Path| {
+            let mut file = reference::File::open(&fs::read(path).unwrap());
+            file.metadata.remove("created_by");
+            file
+        };
+        let disk = (case.pair)().write();
+        let today = parse(&disk.compress(case.recipe).unwrap());
+        let golden = parse(&golden(&format!("{}.ddct", case.name)));
+        let hint = "the bytes written have changed: if that is meant, read the text above this test";
+        assert_eq!(today.metadata, golden.metadata, "{}: {hint}", case.name);
+        assert!(today.entries.keys().eq(golden.entries.keys()), "{}: {hint}", case.name);
+        for (name, content) in &today.entries {
+            assert!(content == &golden.entries[name], "{}, entry {name}: {hint}", case.name);
+        }
+    }
+}
+
+#[test]
+fn compressing_twice_gives_the_same_bytes_on_any_number_of_threads() {
+    for case in CASES {
+        let disk = (case.pair)().write();
+        let bytes = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            fs::read(pool.install(|| disk.compress(case.recipe)).unwrap()).unwrap()
+        };
+        assert!(bytes(1) == bytes(5), "{}: another file on five threads than on one", case.name);
+    }
+}

@@ -1,0 +1,236 @@
+//! Small checkpoints made of whole numbers alone, so that they are the same on every machine, and the files that
+//! are made of them.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use delta_dct::{Checkpoint, CompressOptions, Dtype, Error, Recipe, Selection, Silent, compress};
+use half::{bf16, f16};
+use safetensors::tensor::TensorView;
+use tempfile::{TempDir, tempdir};
+
+/// A golden file: its name, its recipe, and the pair that it is made of.
+pub struct Case {
+    pub name: &'static str,
+    pub recipe: &'static str,
+    pub pair: fn() -> Pair,
+    /// Whether encoding takes floating-point sums whose order is free, so that only decoding is fixed to the bit.
+    pub free_encoder: bool,
+}
+
+const fn case(name: &'static str, recipe: &'static str) -> Case {
+    Case { name, recipe, pair: plain, free_encoder: false }
+}
+
+/// At least one for each method.
+pub const CASES: &[Case] = &[
+    case("dct", "dct block=8 bits=2:0.5,0:0.5"),
+    case("dct-predecessor", "dct block=7 bits=4:0.3,2:0.3,0:0.4 predecessor=true rescale=mean-abs"),
+    case("dct-jpeg", "dct-jpeg block=16 bits=8:0.25,3:0.75"),
+    case("dct-post", "dct-post block=12 bits=5:0.5,1:0.25,0:0.25 importance=post3"),
+    case("dwt", "dwt block=8 bits=3:0.5,0:0.5"),
+    case("dwt-levels", "dwt block=21 wavelet=cdf9/7 levels=3 keep=ll_lh_hl bits=5:0.5,2:0.5 details=2"),
+    case("dwt-predecessor", "dwt block=8 table=jpeg bits=4:0.5,0:0.5 predecessor=true rescale=mean-abs"),
+    Case { free_encoder: true, ..case("dwt-learned", "dwt block=16 wavelet=learned bits=3:1") },
+    case("bitdelta", "bitdelta"),
+    Case { free_encoder: true, ..case("lowrank", "lowrank rank=3 bits=4") },
+    case("sparse", "sparse share=0.05"),
+    case("dare", "dare keep=0.3 seed=7 bits=2"),
+    case("uniform", "uniform step=0.7"),
+    case("zero", "zero"),
+    case("raw", "raw"),
+    Case { pair: odd, ..case("odd", "dct block=8 bits=3:1") },
+];
+
+/// A tensor, owned.
+#[derive(Clone)]
+pub struct Tensor {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+type Tensors = BTreeMap<String, Tensor>;
+
+/// A base and a fine-tuned model, with the shards and the side files of both.
+pub struct Pair {
+    pub base: Tensors,
+    pub finetuned: Tensors,
+    /// Names of the fine-tuned tensors that lie in the second shard, if there are any.
+    pub second_shard: Vec<&'static str>,
+    /// Names and contents of files beside the weights: of the base, of the fine-tuned model.
+    pub side_files: [Vec<(&'static str, &'static str)>; 2],
+}
+
+/// Word `i` of the noise called `seed` (splitmix64).
+pub fn word(seed: u64, i: u64) -> u64 {
+    let mut x = seed.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}
+
+/// Nearly Gaussian noise of standard deviation 1: sums of four whole numbers of 16 bits, exact in f32.
+pub fn noise(seed: u64, i: usize) -> f32 {
+    let word = word(seed, i as u64);
+    let sum: i64 = (0..4).map(|part| (word >> (16 * part) & 0xffff) as i64).sum();
+    (sum - 131_070) as f32 / 37_837.0
+}
+
+/// `values` as `dtype`, which has to be one of the coded ones.
+pub fn tensor(dtype: Dtype, shape: &[usize], value: impl Fn(usize) -> f64) -> Tensor {
+    let values = (0..shape.iter().product::<usize>()).map(value);
+    let bytes = match dtype {
+        Dtype::F64 => values.flat_map(f64::to_le_bytes).collect(),
+        Dtype::F32 => values.flat_map(|x| (x as f32).to_le_bytes()).collect(),
+        Dtype::F16 => values.flat_map(|x| f16::from_f32(x as f32).to_le_bytes()).collect(),
+        Dtype::BF16 => values.flat_map(|x| bf16::from_f32(x as f32).to_le_bytes()).collect(),
+        other => panic!("{other} is not coded"),
+    };
+    Tensor { dtype, shape: shape.to_vec(), bytes }
+}
+
+/// A base and a fine-tuned tensor: noise of size 2^-4, and a change of size 2^-8.
+pub fn tensors(base: Dtype, finetuned: Dtype, shape: &[usize], seed: u64) -> (Tensor, Tensor) {
+    let weight = move |i| f64::from(noise(seed, i)) / 16.0;
+    let change = move |i| f64::from(noise(seed + 1000, i)) / 256.0;
+    (tensor(base, shape, weight), tensor(finetuned, shape, move |i| weight(i) + change(i)))
+}
+
+/// Every coded dtype, a kernel of four dimensions, a vector, a head and integers.
+pub fn plain() -> Pair {
+    let list: [(&str, Dtype, Dtype, &[usize]); 6] = [
+        ("layer.attention.weight", Dtype::F32, Dtype::F32, &[40, 33]),
+        ("layer.conv.weight", Dtype::F16, Dtype::F16, &[16, 3, 3, 3]),
+        ("layer.dense.weight", Dtype::F32, Dtype::BF16, &[25, 21]),
+        ("layer.wide.weight", Dtype::F64, Dtype::F64, &[9, 31]),
+        ("layer.norm.bias", Dtype::BF16, Dtype::F32, &[37]),
+        ("classifier.weight", Dtype::F32, Dtype::F32, &[2, 8]),
+    ];
+    let mut pair = Pair {
+        base: Tensors::new(),
+        finetuned: Tensors::new(),
+        second_shard: vec![],
+        side_files: Default::default(),
+    };
+    for (i, (name, base, finetuned, shape)) in list.into_iter().enumerate() {
+        let (base, finetuned) = tensors(base, finetuned, shape, i as u64);
+        pair.base.insert(name.to_owned(), base);
+        pair.finetuned.insert(name.to_owned(), finetuned);
+    }
+    pair
+}
+
+/// A resized vocabulary, tied weights, a renamed prefix, integers, new, identical, empty and 0-d tensors, NaN, two
+/// shards and side files.
+pub fn odd() -> Pair {
+    let (words, more_words) = tensors(Dtype::F32, Dtype::F32, &[43, 24], 20);
+    let (dense, new_dense) = tensors(Dtype::F32, Dtype::F32, &[24, 24], 21);
+    let (norm, mut new_norm) = tensors(Dtype::F32, Dtype::F32, &[24], 22);
+    new_norm.bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let same = tensor(Dtype::BF16, &[12, 12], |i| f64::from(noise(23, i)));
+    let scalar = |value: f64| tensor(Dtype::F32, &[], move |_| value);
+    let empty = tensor(Dtype::F16, &[0, 5], |_| 0.0);
+    let integers =
+        |first: u8| Tensor { dtype: Dtype::I64, shape: vec![1, 5], bytes: (first..first + 40).collect() };
+    let rows = |tensor: &Tensor, n: usize| Tensor {
+        shape: vec![n, 24],
+        bytes: tensor.bytes[..n * 96].to_vec(),
+        ..tensor.clone()
+    };
+
+    let base = [
+        ("embeddings.word_embeddings.weight", rows(&words, 40)),
+        ("encoder.dense.weight", dense),
+        ("encoder.norm.weight", norm),
+        ("encoder.same.weight", same.clone()),
+        ("encoder.scale", scalar(1.0)),
+        ("encoder.empty", empty.clone()),
+        ("position_ids", integers(0)),
+        ("pooler.weight", scalar(0.5)),
+    ];
+    let finetuned = [
+        ("bert.embeddings.word_embeddings.weight", more_words.clone()),
+        ("lm_head.weight", more_words),
+        ("bert.encoder.dense.weight", new_dense),
+        ("bert.encoder.norm.weight", new_norm),
+        ("bert.encoder.same.weight", same),
+        ("bert.encoder.scale", scalar(1.25)),
+        ("bert.encoder.empty", empty),
+        ("position_ids", integers(7)),
+        ("extra.weight", tensor(Dtype::F16, &[3, 7], |i| f64::from(noise(24, i)))),
+    ];
+    let owned =
+        |list: &[(&str, Tensor)]| list.iter().map(|(name, t)| ((*name).to_owned(), t.clone())).collect();
+    Pair {
+        base: owned(&base),
+        finetuned: owned(&finetuned),
+        second_shard: vec!["lm_head.weight", "extra.weight"],
+        side_files: [
+            vec![("config.json", "{\"labels\": 3}"), ("vocab.txt", "a\nb\nc\n")],
+            vec![("config.json", "{\"labels\": 2}"), ("vocab.txt", "a\nb\nc\n")],
+        ],
+    }
+}
+
+/// A pair on disk.
+pub struct OnDisk {
+    pub folder: TempDir,
+    pub base: Checkpoint,
+    pub finetuned: Checkpoint,
+}
+
+impl Pair {
+    /// Writes both checkpoints, as folders called `base` and `finetuned`.
+    pub fn write(&self) -> OnDisk {
+        let folder = tempdir().unwrap();
+        let (base, finetuned) = (folder.path().join("base"), folder.path().join("finetuned"));
+        write_files(&base, &self.side_files[0]);
+        write_files(&finetuned, &self.side_files[1]);
+        write_weights(&base.join("model.safetensors"), self.base.iter());
+        if self.second_shard.is_empty() {
+            write_weights(&finetuned.join("model.safetensors"), self.finetuned.iter());
+        } else {
+            let second = |name: &str| self.second_shard.contains(&name);
+            let file =
+                |name: &str| format!("model-0000{}-of-00002.safetensors", 1 + usize::from(second(name)));
+            for half in [false, true] {
+                let tensors = self.finetuned.iter().filter(|(name, _)| second(name) == half);
+                let first = self.finetuned.keys().find(|name| second(name) == half).unwrap();
+                write_weights(&finetuned.join(file(first)), tensors);
+            }
+            let map: BTreeMap<_, _> = self.finetuned.keys().map(|name| (name, file(name))).collect();
+            let index = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map});
+            fs::write(finetuned.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        }
+        let open = |path: &Path| Checkpoint::open(path).unwrap();
+        OnDisk { base: open(&base), finetuned: open(&finetuned), folder }
+    }
+}
+
+fn write_files(folder: &Path, files: &[(&str, &str)]) {
+    fs::create_dir(folder).unwrap();
+    for (name, content) in files {
+        fs::write(folder.join(name), content).unwrap();
+    }
+}
+
+fn write_weights<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a Tensor)>) {
+    let view = |(name, t): (&'a String, &'a Tensor)| {
+        (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap())
+    };
+    fs::write(path, safetensors::serialize(tensors.map(view).collect::<Vec<_>>(), None).unwrap()).unwrap();
+}
+
+impl OnDisk {
+    /// Compresses the pair to a file in its folder.
+    pub fn compress(&self, recipe: &str) -> Result<PathBuf, Error> {
+        let output = self.folder.path().join("pair.ddct");
+        let selection = Selection::new(recipe.parse::<Recipe>()?)?;
+        let options = CompressOptions { selection, force_unrelated: false, overwrite: true, dry_run: false };
+        compress(&self.base, &self.finetuned, &output, &options, &Silent)?;
+        Ok(output)
+    }
+}
