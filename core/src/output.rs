@@ -66,7 +66,10 @@ pub(crate) fn persist(file: NamedTempFile, output: &Path, overwrite: bool) -> Re
 /// An empty folder beside `output` that is removed again unless it is put in its place.
 pub(crate) fn temporary_folder(output: &Path) -> Result<TempDir> {
     let parent = parent(output);
-    tempfile::Builder::new().prefix(".delta-dct-").tempdir_in(&parent).map_err(|e| Error::io("write to", &parent, e))
+    tempfile::Builder::new()
+        .prefix(".delta-dct-")
+        .tempdir_in(&parent)
+        .map_err(|e| Error::io("write to", &parent, e))
 }
 
 /// Writes a file whose name comes from a `.ddct` file; it may lie in a sub-folder, but not outside of `folder`.
@@ -83,7 +86,9 @@ pub(crate) fn write_inside(folder: &Path, name: &str, content: &[u8]) -> Result<
 pub(crate) fn persist_file_of(folder: &TempDir, output: &Path, overwrite: bool) -> Result<()> {
     check_free(output, overwrite)?;
     let file = folder.path().join(output.file_name().unwrap_or_default());
-    set_usual_permissions(&file).and_then(|()| fs::rename(&file, output)).map_err(|e| Error::io("write", output, e))
+    set_usual_permissions(&file)
+        .and_then(|()| fs::rename(&file, output))
+        .map_err(|e| Error::io("write", output, e))
 }
 
 /// Moves a finished temporary folder to `output`; what lies there is replaced if `overwrite`.
@@ -121,7 +126,9 @@ fn set_usual_permissions(path: &Path) -> io::Result<()> {
     {
         use std::os::unix::fs::PermissionsExt;
         let is_folder = fs::metadata(path)?.is_dir();
-        let probe = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(parent(path))?;
+        let probe = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(parent(path))?;
         let usual = fs::metadata(probe.path())?.permissions().mode() & 0o666;
         let mode = if is_folder { usual | (usual & 0o444) >> 2 } else { usual };
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;

@@ -19,6 +19,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan for one tensor of a model, `own` being a number of its own: tensors of equal shape shall not lose the
+    /// same weights to the same mask.
+    pub(crate) fn for_tensor(&self, own: u64) -> Self {
+        let mut plan = self.clone();
+        if let Transform::Mask { seed, .. } = &mut plan.transform {
+            *seed = seed.wrapping_add(own);
+        }
+        plan
+    }
+
     /// Whether the energies of the blocks, or of the whole delta, have to be known before it is coded.
     pub(crate) fn needs_survey(&self) -> bool {
         let classes = self.quantizer.classes();

@@ -26,7 +26,12 @@ pub(crate) fn encode(bytes: &[u8], size: usize) -> Vec<u8> {
 }
 
 /// Unpacks `len` bytes, elements of `size` bytes each, piece by piece into `sink`.
-pub(crate) fn decode(packed: &[u8], size: usize, len: usize, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+pub(crate) fn decode(
+    packed: &[u8],
+    size: usize,
+    len: usize,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut input = Reader(packed);
     let pieces = len.div_ceil(PIECE * size);
     if pieces.saturating_mul(size) > packed.len() {

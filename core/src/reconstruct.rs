@@ -24,14 +24,17 @@ pub(crate) type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 ///
 /// Errors: Mismatch if `base` is another tensor than that.
 pub(crate) fn linked<'a>(link: &Link, base: TensorView<'a>) -> Result<&'a [u8]> {
-    let describe = |what: String| Error::mismatch(format!("the base is not the one that the file was made with: {what}"));
+    let describe = |what: String| {
+        Error::mismatch(format!("the base is not the one that the file was made with: {what}"))
+    };
     if base.dtype != link.dtype {
         return Err(describe(format!("its {} is {}, not {}", link.name, base.dtype, link.dtype)));
     }
     let rows = base.shape.first().copied().unwrap_or(1);
     let used = base.bytes.len().checked_div(rows).unwrap_or(0).saturating_mul(link.rows);
     let bytes = base.bytes.get(..used).filter(|_| link.rows <= rows);
-    let bytes = bytes.ok_or_else(|| describe(format!("its {} has {rows} rows, not {}", link.name, link.rows)))?;
+    let bytes =
+        bytes.ok_or_else(|| describe(format!("its {} has {rows} rows, not {}", link.name, link.rows)))?;
     if digest(bytes) != link.digest {
         return Err(describe(format!("its {} has other values", link.name)));
     }
@@ -88,7 +91,7 @@ pub(crate) fn tensor_bytes(dtype: Dtype, shape: &[usize]) -> Result<usize> {
 
 /// Bytes of an element, for the byte planes; 1 for elements that are smaller.
 pub(crate) fn plane_count(dtype: Dtype) -> usize {
-    if dtype.bitsize() % 8 == 0 { dtype.bitsize() / 8 } else { 1 }
+    if dtype.bitsize().is_multiple_of(8) { dtype.bitsize() / 8 } else { 1 }
 }
 
 /// Bytes of the part that comes from the base, and of the rest; fails if `base` is not just that part.
@@ -138,17 +141,20 @@ fn decode(
     let mut done = 0;
     let mut buffer = Vec::new();
     for first in (0..payload.chunks()).step_by(batch) {
-        let chunks: Vec<_> = (first..payload.chunks().min(first + batch)).map(|i| (i, payload.chunk(i))).collect();
+        let chunks: Vec<_> =
+            (first..payload.chunks().min(first + batch)).map(|i| (i, payload.chunk(i))).collect();
         buffer.resize(chunks.iter().map(|(_, chunk)| chunk.len() * to).sum(), 0);
         let mut rest = buffer.as_mut_slice();
         let mut work = Vec::with_capacity(chunks.len());
         for (i, chunk) in chunks {
             let (out, tail) = rest.split_at_mut(chunk.len() * to);
             rest = tail;
-            let part = base.1.get(chunk.bytes(from)).ok_or_else(|| Error::mismatch("the base is too short"))?;
+            let part =
+                base.1.get(chunk.bytes(from)).ok_or_else(|| Error::mismatch("the base is too short"))?;
             work.push((i, part, out));
         }
-        work.into_par_iter().try_for_each(|(i, part, out)| decode_chunk(payload, i, (base.0, part), dtype, out))?;
+        work.into_par_iter()
+            .try_for_each(|(i, part, out)| decode_chunk(payload, i, (base.0, part), dtype, out))?;
         sink(&buffer)?;
         done += buffer.len();
     }

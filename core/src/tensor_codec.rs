@@ -38,7 +38,13 @@ pub(crate) fn encode(
     let missing = |name: &str| Error::corrupt(format!("{name} is gone"));
     let tuned = finetuned.get(&link.name).ok_or_else(|| missing(&link.name))?;
     if let Some(target) = tie {
-        return Ok(finish(&link.name, tuned, tuned.dtype, Body::Alias { name: target.to_owned() }, digest(tuned.bytes)));
+        return Ok(finish(
+            &link.name,
+            tuned,
+            tuned.dtype,
+            Body::Alias { name: target.to_owned() },
+            digest(tuned.bytes),
+        ));
     }
     let (base_name, rows) = match &link.relation {
         Relation::Same { base } => (base, tuned.shape.first().copied().unwrap_or(1)),
@@ -61,7 +67,9 @@ pub fn encode_tensor(
     recipe: &Recipe,
 ) -> Result<Vec<u8>> {
     if base.shape != finetuned.shape {
-        return Err(Error::mismatch(format!("{:?} against {:?}", finetuned.shape, base.shape)).in_tensor(name));
+        return Err(
+            Error::mismatch(format!("{:?} against {:?}", finetuned.shape, base.shape)).in_tensor(name)
+        );
     }
     let rows = base.shape.first().copied().unwrap_or(1);
     let shared = Shared::new(name, name, base, finetuned, rows);
@@ -76,7 +84,9 @@ pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, ou
     let record = Record::read(name, record).map_err(|e| e.in_tensor(name))?;
     let base = match (record.body.link(), base) {
         (Some(link), Some(base)) => linked(link, base)?,
-        (Some(link), None) => return Err(Error::mismatch(format!("the base tensor {} is needed", link.name))),
+        (Some(link), None) => {
+            return Err(Error::mismatch(format!("the base tensor {} is needed", link.name)));
+        }
         (None, _) => &[],
     };
     rayon::scope(|_| decode_into(&record, base, out))
@@ -131,7 +141,12 @@ fn raw(name: &str, tuned: TensorView<'_>) -> Encoded {
 fn finish(name: &str, tuned: TensorView<'_>, dtype: Dtype, body: Body<'_>, result: u64) -> Encoded {
     let record = Record { dtype, shape: tuned.shape.to_vec(), result, body };
     let bytes = record.write(name);
-    Encoded { summary: TensorSummary::new(name, &record, bytes.len()), record: bytes, relative_error: None, note: None }
+    Encoded {
+        summary: TensorSummary::new(name, &record, bytes.len()),
+        record: bytes,
+        relative_error: None,
+        note: None,
+    }
 }
 
 /// A fine-tuned tensor and the base tensor that shares its leading rows.
@@ -147,7 +162,13 @@ struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    fn new(name: &'a str, base_name: &'a str, base: TensorView<'a>, tuned: TensorView<'a>, rows: usize) -> Self {
+    fn new(
+        name: &'a str,
+        base_name: &'a str,
+        base: TensorView<'a>,
+        tuned: TensorView<'a>,
+        rows: usize,
+    ) -> Self {
         let part = |view: TensorView<'a>| {
             let row = view.bytes.len() / view.shape.first().copied().unwrap_or(1).max(1);
             view.bytes.split_at((row * rows).min(view.bytes.len()))
@@ -159,7 +180,7 @@ impl<'a> Shared<'a> {
     /// The smallest record that the recipe allows.
     fn encode(&self, recipe: &Recipe, dtype: Dtype) -> Result<Encoded> {
         if self.is_base() {
-            return self.from_base(false);
+            return self.base_itself(false);
         }
         let comparable = is_coded(self.base.0) && is_coded(self.tuned.dtype);
         match &recipe.action {
@@ -168,7 +189,7 @@ impl<'a> Shared<'a> {
                 Some(_) => Ok(raw(self.name, self.tuned)),
                 None => Ok(self.odd()),
             },
-            Action::Zero if comparable => Ok(self.unless_odd(self.from_base(true)?)),
+            Action::Zero if comparable => Ok(self.unless_odd(self.base_itself(true)?)),
             _ => Ok(raw(self.name, self.tuned)),
         }
     }
@@ -210,7 +231,7 @@ impl<'a> Shared<'a> {
     }
 
     /// The base itself: the truth, or a choice (`lossy`).
-    fn from_base(&self, lossy: bool) -> Result<Encoded> {
+    fn base_itself(&self, lossy: bool) -> Result<Encoded> {
         let tail = planes::encode(self.tail, plane_count(self.tuned.dtype));
         let body = Body::Base { link: self.link(), tail: &tail };
         let result = if lossy { 0 } else { digest(self.tuned.bytes) };
@@ -223,7 +244,11 @@ impl<'a> Shared<'a> {
     fn code(&self, plan: &Plan, dtype: Dtype) -> Result<Option<Encoded>> {
         let (rows, cols) = matrix(self.tuned.shape, self.rows);
         let pair = Pair { base: self.base, finetuned: (self.tuned.dtype, self.head), rows, cols };
-        let Some(Coded { payload, energy }) = encode_delta(&pair, plan)? else { return Ok(None) };
+        let Some(Coded { payload, energy }) =
+            encode_delta(&pair, &plan.for_tensor(digest(self.name.as_bytes())))?
+        else {
+            return Ok(None);
+        };
         let dtype = if self.tail.is_empty() { dtype } else { self.tuned.dtype };
         let tail = planes::encode(self.tail, plane_count(dtype));
         let body = Body::Delta { link: self.link(), payload: &payload, tail: &tail };
@@ -242,7 +267,8 @@ impl<'a> Shared<'a> {
             reconstruct(&record, self.base.1, false, &mut |bytes: &[u8]| {
                 hasher.write(bytes);
                 // What comes after the shared rows is exact.
-                let elements = (bytes.len() / element(record.dtype)).min(rest.len() / element(self.tuned.dtype));
+                let elements =
+                    (bytes.len() / element(record.dtype)).min(rest.len() / element(self.tuned.dtype));
                 let (now, later) = rest.split_at(elements * element(self.tuned.dtype));
                 rest = later;
                 let result = bytes.get(..elements * element(record.dtype)).unwrap_or_default();

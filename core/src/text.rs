@@ -17,7 +17,9 @@ impl<'a> Fields<'a> {
         let mut words = text.split_whitespace();
         let name = words.next().ok_or_else(|| Error::invalid("an empty name"))?;
         let pairs = words
-            .map(|word| word.split_once('=').ok_or_else(|| Error::invalid(format!("{word:?} is not key=value"))))
+            .map(|word| {
+                word.split_once('=').ok_or_else(|| Error::invalid(format!("{word:?} is not key=value")))
+            })
             .collect::<Result<_>>()?;
         Ok(Self { name, pairs })
     }

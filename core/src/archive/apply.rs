@@ -23,6 +23,9 @@ pub struct Archive {
     names: Vec<String>,
 }
 
+/// Takes `bytes` at `offset` of a tensor of the result.
+type Write<'a> = dyn Fn(&str, u64, &[u8]) -> Result<()> + Sync + 'a;
+
 /// A record that has values of its own, the tensors that get them, and the base tensor it needs.
 struct Job<'a> {
     name: &'a str,
@@ -38,7 +41,11 @@ impl Archive {
     /// Errors: Io, Truncated, Corrupt, Unsupported (a newer format).
     pub fn open(path: &Path) -> Result<Self> {
         let contents = Contents::open(path).map_err(|e| e.in_file(path))?;
-        let names = contents.entries().map(|(name, _)| name.to_owned()).filter(|n| !n.starts_with(RESERVED)).collect();
+        let names = contents
+            .entries()
+            .map(|(name, _)| name.to_owned())
+            .filter(|n| !n.starts_with(RESERVED))
+            .collect();
         Ok(Self { contents, path: path.to_owned(), names })
     }
 
@@ -58,19 +65,21 @@ impl Archive {
 
     /// One row a tensor, sorted by name. A record that this version cannot read is of kind `unknown`.
     pub fn tensors(&self) -> Result<Vec<TensorSummary>> {
-        let rows = self.contents.entries().filter(|(name, _)| !name.starts_with(RESERVED)).map(|(name, bytes)| {
-            match self.record(name) {
-                Ok(record) => Ok(TensorSummary::new(name, &record, bytes)),
-                Err(e) if e.kind() == ErrorKind::Unsupported => Ok(TensorSummary::unknown(name, bytes)),
-                Err(e) => Err(e),
-            }
-        });
+        let rows =
+            self.contents.entries().filter(|(name, _)| !name.starts_with(RESERVED)).map(|(name, bytes)| {
+                match self.record(name) {
+                    Ok(record) => Ok(TensorSummary::new(name, &record, bytes)),
+                    Err(e) if e.kind() == ErrorKind::Unsupported => Ok(TensorSummary::unknown(name, bytes)),
+                    Err(e) => Err(e),
+                }
+            });
         rows.collect()
     }
 
     /// The files that travel along, and the bytes that they take.
     pub fn files(&self) -> Vec<(String, u64)> {
-        let side = |(name, bytes): (&str, usize)| Some((name.strip_prefix(SIDE_FILES)?.to_owned(), bytes as u64));
+        let side =
+            |(name, bytes): (&str, usize)| Some((name.strip_prefix(SIDE_FILES)?.to_owned(), bytes as u64));
         self.contents.entries().filter_map(side).collect()
     }
 
@@ -137,7 +146,12 @@ impl Archive {
             }
         }
         let seconds = start.elapsed().as_secs_f64();
-        Ok(Verified { tensors: self.names.len(), decoded: base.is_some(), bytes: self.contents.bytes(), seconds })
+        Ok(Verified {
+            tensors: self.names.len(),
+            decoded: base.is_some(),
+            bytes: self.contents.bytes(),
+            seconds,
+        })
     }
 
     fn record(&self, name: &str) -> Result<Record<'_>> {
@@ -146,7 +160,8 @@ impl Archive {
 
     fn layout(&self) -> Result<Layout> {
         let text = side_files::unpack(self.contents.get(LAYOUT)?)?;
-        let layout: Layout = serde_json::from_slice(&text).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
+        let layout: Layout =
+            serde_json::from_slice(&text).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
         let names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
         layout.validate(&names)?;
         Ok(layout)
@@ -164,7 +179,9 @@ impl Archive {
                 continue;
             }
             let base = match (base, record.body.link()) {
-                (Some(base), Some(link)) => Some(find(base, link).map_err(|e| self.explain(e, base).in_tensor(name))?),
+                (Some(base), Some(link)) => {
+                    Some(find(base, link).map_err(|e| self.explain(e, base).in_tensor(name))?)
+                }
                 _ => None,
             };
             jobs.push(Job { name, also: Vec::new(), record, base });
@@ -188,7 +205,9 @@ impl Archive {
 
     /// Dtype and shape of every tensor of the result.
     fn tensor_infos(&self, jobs: &[Job<'_>]) -> BTreeMap<String, (Dtype, Vec<usize>)> {
-        let names = |job: &Job<'_>| std::iter::once(job.name).chain(job.also.iter().copied()).map(str::to_owned).collect::<Vec<_>>();
+        let names = |job: &Job<'_>| {
+            std::iter::once(job.name).chain(job.also.iter().copied()).map(str::to_owned).collect::<Vec<_>>()
+        };
         let info = |job: &Job<'_>| (job.record.dtype, job.record.shape.clone());
         jobs.iter().flat_map(|job| names(job).into_iter().map(|name| (name, info(job)))).collect()
     }
@@ -199,7 +218,7 @@ impl Archive {
         jobs: &[Job<'_>],
         base: &Checkpoint,
         progress: &dyn Progress,
-        write: &(dyn Fn(&str, u64, &[u8]) -> Result<()> + Sync),
+        write: &Write<'_>,
     ) -> Result<u64> {
         let size = |job: &Job<'_>| tensor_bytes(job.record.dtype, &job.record.shape).unwrap_or(0);
         let total = jobs.iter().map(|job| (size(job) * (1 + job.also.len())) as u64).sum();
@@ -227,7 +246,7 @@ impl Job<'_> {
         archive: &Archive,
         base: &Checkpoint,
         progress: &dyn Progress,
-        write: &(dyn Fn(&str, u64, &[u8]) -> Result<()> + Sync),
+        write: &Write<'_>,
     ) -> Result<()> {
         let part = match (self.record.body.link(), self.base) {
             (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base))?,
@@ -262,7 +281,9 @@ impl Archive {
 
 /// The base tensor of `link`, found by name, with enough rows of its dtype.
 fn find<'a>(base: &'a Checkpoint, link: &Link) -> Result<TensorView<'a>> {
-    let wrong = |what: String| Error::mismatch(format!("{} is not the base of this file: {what}", base.path().display()));
+    let wrong = |what: String| {
+        Error::mismatch(format!("{} is not the base of this file: {what}", base.path().display()))
+    };
     let view = base.get(&link.name).ok_or_else(|| wrong(format!("it has no tensor {}", link.name)))?;
     if view.dtype != link.dtype {
         return Err(wrong(format!("its {} is {}, not {}", link.name, view.dtype, link.dtype)));

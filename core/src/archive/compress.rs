@@ -72,7 +72,12 @@ fn write(
         let tied = ties.target(&link.name).is_some();
         let relation = if tied { "tied" } else { relation_word(&link.relation) };
         notes.extend(encoded.note);
-        tensors.push(TensorSummary { bytes, relation, relative_error: encoded.relative_error, ..encoded.summary });
+        tensors.push(TensorSummary {
+            bytes,
+            relation,
+            relative_error: encoded.relative_error,
+            ..encoded.summary
+        });
         Ok(())
     })?;
     ties.share_errors(&mut tensors);
@@ -112,7 +117,9 @@ fn infos(checkpoint: &Checkpoint) -> BTreeMap<String, TensorInfo> {
 
 fn check_names(infos: &BTreeMap<String, TensorInfo>) -> Result<()> {
     match infos.keys().find(|name| name.starts_with(RESERVED)) {
-        Some(name) => Err(Error::invalid(format!("names that begin with {RESERVED} are reserved")).in_tensor(name)),
+        Some(name) => {
+            Err(Error::invalid(format!("names that begin with {RESERVED} are reserved")).in_tensor(name))
+        }
         None => Ok(()),
     }
 }
@@ -191,7 +198,8 @@ impl Ties {
     /// `selection` has different recipes are not tied: the choice that a person made for each counts.
     fn find(checkpoint: &Checkpoint, pairing: &Pairing, selection: &Selection) -> Self {
         const MIN_BYTES: usize = 1 << 12;
-        let is_tied = |a: &str, b: &str| checkpoint.tied_to(a).unwrap_or(a) == checkpoint.tied_to(b).unwrap_or(b);
+        let is_tied =
+            |a: &str, b: &str| checkpoint.tied_to(a).unwrap_or(a) == checkpoint.tied_to(b).unwrap_or(b);
         let mut groups = BTreeMap::<_, Vec<Vec<&str>>>::new();
         for name in checkpoint.names() {
             let Some(view) = checkpoint.get(name) else { continue };
@@ -216,7 +224,8 @@ impl Ties {
 
     /// An alias is as exact as its target.
     fn share_errors(&self, tensors: &mut [TensorSummary]) {
-        let errors: BTreeMap<_, _> = tensors.iter().map(|row| (row.name.clone(), row.relative_error)).collect();
+        let errors: BTreeMap<_, _> =
+            tensors.iter().map(|row| (row.name.clone(), row.relative_error)).collect();
         for row in tensors {
             let target = self.target(&row.name).and_then(|target| errors.get(target));
             row.relative_error = target.copied().unwrap_or(row.relative_error);
@@ -231,8 +240,13 @@ fn aliases(group: &[&str], pairing: &Pairing) -> Vec<(String, String)> {
     group.iter().filter(|name| **name != target).map(|name| ((*name).to_owned(), target.to_owned())).collect()
 }
 
-fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWriter) -> Result<Vec<(String, u64)>> {
-    let layout = serde_json::to_vec(finetuned.layout()).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
+fn add_side_files(
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    file: &mut FileWriter,
+) -> Result<Vec<(String, u64)>> {
+    let layout =
+        serde_json::to_vec(finetuned.layout()).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
     file.add(LAYOUT, &side_files::pack(&layout)?)?;
     let mut files = Vec::new();
     for side in finetuned.side_files() {
@@ -256,7 +270,14 @@ fn mark(finetuned: &Checkpoint, tensors: &[TensorSummary]) -> String {
 /// The last component of the checkpoint's path: what a person calls it.
 fn display_name(checkpoint: &Checkpoint) -> String {
     let path = checkpoint.path();
-    path.canonicalize().ok().as_deref().unwrap_or(path).file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.canonicalize()
+        .ok()
+        .as_deref()
+        .unwrap_or(path)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn notes(base: &Checkpoint, finetuned: &Checkpoint, pairing: &Pairing, ties: &Ties) -> Vec<String> {
@@ -266,9 +287,17 @@ fn notes(base: &Checkpoint, finetuned: &Checkpoint, pairing: &Pairing, ties: &Ti
     };
     let mut notes: Vec<String> = pairing.links.iter().filter_map(note).collect();
     if let Some(rename) = &pairing.rename {
-        notes.insert(0, format!("names differ: {:?} in the fine-tuned model is {:?} in the base", rename.finetuned, rename.base));
+        notes.insert(
+            0,
+            format!(
+                "names differ: {:?} in the fine-tuned model is {:?} in the base",
+                rename.finetuned, rename.base
+            ),
+        );
     }
-    notes.extend(pairing.removed.iter().map(|name| format!("{name} of the base is not in the fine-tuned model")));
+    notes.extend(
+        pairing.removed.iter().map(|name| format!("{name} of the base is not in the fine-tuned model")),
+    );
     let ignored = finetuned.ignored().iter().chain(base.ignored());
     notes.extend(ignored.map(|name| format!("{name} in the pickle is not a tensor: left out")));
     notes

@@ -64,7 +64,7 @@ pub struct Silent;
 impl Progress for Silent {}
 
 /// Cuts `items` into runs of about a window of weights each (at least one item).
-fn windows<'a, T>(items: &'a [T], weights: impl Fn(&T) -> usize) -> Vec<&'a [T]> {
+fn windows<T>(items: &[T], weights: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let mut runs = Vec::new();
     let (mut start, mut sum) = (0, 0);
     for (i, item) in items.iter().enumerate() {
@@ -83,6 +83,9 @@ fn windows<'a, T>(items: &'a [T], weights: impl Fn(&T) -> usize) -> Vec<&'a [T]>
 fn check_cancelled(progress: &dyn Progress) -> crate::error::Result<()> {
     match progress.cancelled() {
         false => Ok(()),
-        true => Err(crate::error::Error::new(crate::error::ErrorKind::Interrupted, "stopped; nothing was written")),
+        true => Err(crate::error::Error::new(
+            crate::error::ErrorKind::Interrupted,
+            "stopped; nothing was written",
+        )),
     }
 }

@@ -157,9 +157,10 @@ pub(crate) fn relation_word(relation: &Relation) -> &'static str {
 pub(crate) fn relation_note(name: &str, relation: &Relation) -> Option<String> {
     match relation {
         Relation::Same { .. } => None,
-        Relation::Resized { base_rows, rows, .. } if rows > base_rows => {
-            Some(format!("{name} has {rows} rows, the base {base_rows}: {} new rows are carried", rows - base_rows))
-        }
+        Relation::Resized { base_rows, rows, .. } if rows > base_rows => Some(format!(
+            "{name} has {rows} rows, the base {base_rows}: {} new rows are carried",
+            rows - base_rows
+        )),
         Relation::Resized { base_rows, rows, .. } => {
             Some(format!("{name} has {rows} rows, the base {base_rows}: the first {rows} are used"))
         }

@@ -32,7 +32,8 @@ pub(super) fn decode(entry: &[u8], name: &str, base: &Checkpoint) -> Result<Vec<
         0 => unpack(input.0),
         1 => {
             let expected = input.u64("digest of a side file")?;
-            let wrong = || Error::mismatch(format!("{name} has to lie beside the base, as it did at compress"));
+            let wrong =
+                || Error::mismatch(format!("{name} has to lie beside the base, as it did at compress"));
             same_in_base(name, base).filter(|content| digest(content) == expected).ok_or_else(wrong)
         }
         kind => Err(Error::unsupported(format!("side file kind {kind} is not known to this version"))),

@@ -1,7 +1,7 @@
 //! One chunk's delta to levels and back: transform and quantiser together, block by block.
 
-use crate::quantize::{MinMax, Quantizer, dequantize_band, quantize_band, uniform};
 use crate::error::Result;
+use crate::quantize::{MinMax, Quantizer, dequantize_band, quantize_band, uniform};
 use crate::transform::{Band, Blocks, Chunk, Fitted, Grid};
 
 /// All that both directions need to know of one tensor, apart from the levels.
@@ -32,7 +32,13 @@ pub(crate) struct Levels {
 }
 
 impl Coding {
-    pub(crate) fn new(grid: Grid, transform: Fitted, quantizer: Quantizer, classes: Vec<u8>, rms: f32) -> Self {
+    pub(crate) fn new(
+        grid: Grid,
+        transform: Fitted,
+        quantizer: Quantizer,
+        classes: Vec<u8>,
+        rms: f32,
+    ) -> Self {
         let step = match &quantizer {
             Quantizer::Uniform(uniform) => uniform.step * rms,
             _ => rms / (2.0 * grid.side() as f32),
@@ -147,10 +153,16 @@ impl pulp::NullaryFnOnce for Quantize<'_> {
                 let (bits, context) = coding.width(class, band);
                 match &coding.quantizer {
                     Quantizer::Uniform(_) => uniform::quantize(values, coding.step, &mut levels.integers),
-                    Quantizer::Sign => levels.symbols[context].extend(values.iter().map(|&x| u8::from(x >= 0.0))),
+                    Quantizer::Sign => {
+                        levels.symbols[context].extend(values.iter().map(|&x| u8::from(x >= 0.0)))
+                    }
                     Quantizer::MinMax(_) if bits == 0 => {
                         let wavelet = matches!(coding.transform, Fitted::Dwt(..));
-                        levels.means.push(if wavelet { mean(values) } else { coding.mean(delta, chunk, block) });
+                        levels.means.push(if wavelet {
+                            mean(values)
+                        } else {
+                            coding.mean(delta, chunk, block)
+                        });
                     }
                     Quantizer::MinMax(min_max) => {
                         let symbols = &mut levels.symbols[context];
@@ -193,7 +205,9 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
                 coeffs = rest;
                 let (bits, context) = coding.width(class, band);
                 match &coding.quantizer {
-                    Quantizer::Uniform(_) => uniform::dequantize(take(&mut integers, band.len), coding.step, values),
+                    Quantizer::Uniform(_) => {
+                        uniform::dequantize(take(&mut integers, band.len), coding.step, values)
+                    }
                     Quantizer::Sign => {
                         let signs = take(&mut symbols[context], band.len);
                         values.iter_mut().zip(signs).for_each(|(x, &s)| *x = if s == 0 { -1.0 } else { 1.0 });

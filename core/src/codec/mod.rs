@@ -57,9 +57,10 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded
         coding.dequantize(&levels, chunk, coeffs, restored)?;
         Ok((levels, Moments::of(plan.rescale, delta, restored)))
     });
-    let (levels, moments): (Vec<Levels>, Vec<Moments>) = coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (levels, moments): (Vec<Levels>, Vec<Moments>) =
+        coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let moments = moments.into_iter().fold(Moments::default(), Moments::plus);
-    if !moments.dd.is_finite() || !moments.abs_r.is_finite() {
+    if !moments.dd.is_finite() || !moments.dr.is_finite() || !moments.abs_r.is_finite() {
         return Ok(None);
     }
     let payload = payload::write(&coding, plan.rescale.factor(&moments), levels);

@@ -5,7 +5,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::levels::{Coding, Levels};
-use crate::entropy::{BitReader, BitWriter, Model, decode_ints, detokenize, encode_ints, histogram, tokenize};
+use crate::entropy::{
+    BitReader, BitWriter, Model, decode_ints, detokenize, encode_ints, histogram, tokenize,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::quantize::Quantizer;
 use crate::transform::{Chunk, Fitted, Grid};
@@ -66,9 +68,7 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: Vec<Levels>) -> Vec<u8
 
     let packed: Vec<Packed> = levels.into_par_iter().map(|levels| pack(coding, levels)).collect();
     let models: Vec<Option<Model>> = (coding.streams().into_iter().enumerate())
-        .map(|(i, used)| {
-            used.then(|| Model::fit(&sum(packed.iter().map(|p| &p.counts[i])), packed.len()))
-        })
+        .map(|(i, used)| used.then(|| Model::fit(&sum(packed.iter().map(|p| &p.counts[i])), packed.len())))
         .collect();
     models.iter().flatten().for_each(|model| model.write(&mut out));
 
@@ -126,8 +126,14 @@ impl<'a> Payload<'a> {
             let model = Model::read(&mut input)?;
             coding.classes = model.decode_new(input.bytes("classes of the blocks")?, grid.blocks())?;
         }
-        let mut payload =
-            Self { coding, factor, ranges: Vec::new(), means: Vec::new(), models: Vec::new(), chunks: Vec::new() };
+        let mut payload = Self {
+            coding,
+            factor,
+            ranges: Vec::new(),
+            means: Vec::new(),
+            models: Vec::new(),
+            chunks: Vec::new(),
+        };
         payload.read_parameters(&mut input, limit)?;
         for used in payload.coding.streams() {
             payload.models.push(if used { Some(Model::read(&mut input)?) } else { None });
@@ -168,7 +174,8 @@ impl<'a> Payload<'a> {
                 .collect::<Result<_>>()?;
             let extra = if self.coding.has_extra() { input.bytes("extra bits")? } else { &[] };
             let (ranges, means) = self.coding.parameters(&chunk);
-            let chunk = ChunkBytes { kept, streams, extra, ranges: range..range + ranges, means: mean..mean + means };
+            let chunk =
+                ChunkBytes { kept, streams, extra, ranges: range..range + ranges, means: mean..mean + means };
             (range, mean) = (chunk.ranges.end, chunk.means.end);
             self.chunks.push(chunk);
         }
@@ -322,7 +329,8 @@ impl Coding {
     /// Which streams a chunk has: the symbol contexts, tokens of integers, tokens of gaps.
     fn streams(&self) -> Vec<bool> {
         let symbols = !matches!(self.quantizer, Quantizer::Uniform(_));
-        let mut used: Vec<bool> = self.quantizer.classes().iter().map(|&(bits, _)| symbols && bits > 0).collect();
+        let mut used: Vec<bool> =
+            self.quantizer.classes().iter().map(|&(bits, _)| symbols && bits > 0).collect();
         used.push(symbols && self.transform.has_details());
         used.extend([!symbols, self.transform.stores_positions()]);
         used

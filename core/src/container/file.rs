@@ -78,7 +78,8 @@ impl FileWriter {
         let header = checkpoint::header(&metadata, &infos)?;
         if keep {
             let fail = |e| Error::io("write", output, e);
-            let mut file = NamedTempFile::new_in(&self.dir).map_err(|e| Error::io("create a file in", &self.dir, e))?;
+            let mut file =
+                NamedTempFile::new_in(&self.dir).map_err(|e| Error::io("create a file in", &self.dir, e))?;
             let mut spool = self.spool.into_inner().map_err(|e| fail(e.into_error()))?;
             spool.rewind().map_err(fail)?;
             file.write_all(&header).map_err(fail)?;

@@ -3,5 +3,5 @@
 mod file;
 mod record;
 
-pub(crate) use file::{Contents, FileWriter, LAYOUT, SIDE_FILES, RESERVED};
+pub(crate) use file::{Contents, FileWriter, LAYOUT, RESERVED, SIDE_FILES};
 pub(crate) use record::{Body, Link, Record, digest};

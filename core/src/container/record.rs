@@ -91,7 +91,9 @@ impl<'a> Record<'a> {
         let id = input.u8("record kind")?;
         let dtype = dtype_from_id(input.u8("dtype")?)?;
         let dimensions = input.varint_to(MAX_DIMENSIONS, "number of dimensions")?;
-        let shape = (0..dimensions).map(|_| input.varint_to(MAX_ELEMENTS, "dimension")).collect::<Result<Vec<_>>>()?;
+        let shape = (0..dimensions)
+            .map(|_| input.varint_to(MAX_ELEMENTS, "dimension"))
+            .collect::<Result<Vec<_>>>()?;
         let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
         if elements.is_none_or(|n| n > MAX_ELEMENTS) {
             return Err(Error::limit(format!("shape {shape:?} has more than 2^40 elements")));

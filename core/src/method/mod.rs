@@ -131,7 +131,8 @@ impl Recipe {
     ///
     /// Errors: InvalidArgument for methods and settings that the predecessor did not have, or garbled.
     pub(crate) fn in_predecessor_mode(&self) -> Result<Self> {
-        let unknown = || Err(Error::invalid(format!("the predecessor had the methods dct and dwt, not {self}")));
+        let unknown =
+            || Err(Error::invalid(format!("the predecessor had the methods dct and dwt, not {self}")));
         let Action::Code(Plan { quantizer: Quantizer::MinMax(_), rescale, transform }) = &self.action else {
             return unknown();
         };
@@ -173,7 +174,10 @@ impl Method {
     fn with_option(&self, plan: &str, key: &str, value: &str) -> Result<String> {
         if !self.options().contains(&key) {
             let known = self.options().join(", ");
-            return Err(Error::invalid(format!("method {} has no option {key:?}; it has: {known}", self.name)));
+            return Err(Error::invalid(format!(
+                "method {} has no option {key:?}; it has: {known}",
+                self.name
+            )));
         }
         if key == "rescale" {
             let stages = plan.rsplit_once('|').map_or(plan, |(stages, _)| stages);

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::tensor::{Dtype, is_coded, matrix};
 
 /// Components of a tensor's name that make it part of a classification head.
-const HEADS: &[&str] = &["classifier", "classification_head", "score", "qa_outputs", "head", "heads", "logits"];
+const HEADS: &[&str] =
+    &["classifier", "classification_head", "score", "qa_outputs", "head", "heads", "logits"];
 
 /// Parts of names that the predecessor left alone.
 const PREDECESSOR_SKIPS: &[&str] = &["classifier", "pooler", "head"];
@@ -111,7 +112,8 @@ impl Selection {
         let Action::Code(plan) = &recipe.action else { return recipe };
         let (rows, cols) = matrix(shape, shape.first().copied().unwrap_or(1));
         let is_matrix = rows > 1 && cols > 1;
-        let too_small = plan.transform.block().is_some_and(|block| shape.iter().product::<usize>() <= block * block);
+        let too_small =
+            plan.transform.block().is_some_and(|block| shape.iter().product::<usize>() <= block * block);
         let plain = matches!(plan.quantizer, crate::quantize::Quantizer::Uniform(_));
         if plain || (is_matrix && !too_small) { recipe } else { &self.vectors }
     }

@@ -57,7 +57,9 @@ impl MinMax {
             return Err(Error::invalid(format!("details={}: detail bands take 1 to 8 bits", self.details)));
         }
         if self.predecessor && self.bits.classes().iter().any(too_wide) {
-            return Err(Error::invalid("the predecessor kept levels in signed bytes: at most 7 bits in its mode"));
+            return Err(Error::invalid(
+                "the predecessor kept levels in signed bytes: at most 7 bits in its mode",
+            ));
         }
         Ok(self)
     }
@@ -126,7 +128,8 @@ pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut 
         return halves(coeffs);
     }
     let (lo, hi) = extremes(coeffs);
-    let (lo, hi) = if exact { (lo, hi) } else { (outward(lo, f32::NEG_INFINITY), outward(hi, f32::INFINITY)) };
+    let (lo, hi) =
+        if exact { (lo, hi) } else { (outward(lo, f32::NEG_INFINITY), outward(hi, f32::INFINITY)) };
     let n = ((1u32 << bits) - 1) as f32;
     let width = hi - lo;
     if width == 0.0 {

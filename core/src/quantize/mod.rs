@@ -13,8 +13,8 @@ pub(crate) mod uniform;
 use std::fmt;
 use std::str::FromStr;
 
-pub(crate) use min_max::{dequantize_band, quantize_band};
 pub use min_max::{Importance, MinMax};
+pub(crate) use min_max::{dequantize_band, quantize_band};
 pub use strategy::Strategy;
 pub use uniform::Uniform;
 
@@ -92,7 +92,11 @@ impl FromStr for Quantizer {
             "minmax" => Self::MinMax(MinMax::from_fields(&mut fields)?),
             "sign" => Self::Sign,
             "uniform" => Self::Uniform(Uniform::from_fields(&mut fields)?),
-            other => return Err(Error::invalid(format!("no quantiser is called {other:?}: minmax, sign, uniform"))),
+            other => {
+                return Err(Error::invalid(format!(
+                    "no quantiser is called {other:?}: minmax, sign, uniform"
+                )));
+            }
         };
         fields.finish()?;
         Ok(quantizer)

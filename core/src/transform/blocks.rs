@@ -1,5 +1,8 @@
 //! Square blocks of a chunk: gather and scatter, with zero padding at the right and the bottom.
 
+use std::iter::Sum;
+use std::ops::AddAssign;
+
 use super::grid::Chunk;
 
 /// The blocks of one chunk, each `side` x `side`.
@@ -59,7 +62,7 @@ impl Blocks {
     /// Mean over the padded block `i`.
     #[inline(always)]
     pub(crate) fn mean(&self, chunk: &[f32], i: usize) -> f32 {
-        let sum = self.reduce(chunk, i, |x| x);
+        let sum = self.sum(chunk, i, |x| f64::from(x));
         (sum / (self.side * self.side) as f64) as f32
     }
 
@@ -68,25 +71,25 @@ impl Blocks {
         pulp::Arch::new().dispatch(Energies { blocks: *self, chunk, n })
     }
 
-    /// Sum of `f(x)` over block `i`, in `f64`: energies of the smallest and the largest deltas are numbers, too.
+    /// Sum of `f(x)` over block `i`, row by row in as many lanes.
     #[inline(always)]
-    fn reduce(&self, chunk: &[f32], i: usize, f: impl Fn(f64) -> f64) -> f64 {
+    fn sum<T: Copy + Default + AddAssign + Sum>(&self, chunk: &[f32], i: usize, f: impl Fn(f32) -> T) -> T {
         const LANES: usize = 8;
         let (height, width, first) = self.inside(i);
-        let mut sums = [0.0f64; LANES];
+        let mut sums = [T::default(); LANES];
         for row in 0..height {
             let start = first + row * self.cols;
             let (runs, rest) = chunk[start..start + width].as_chunks::<LANES>();
             for run in runs {
                 for lane in 0..LANES {
-                    sums[lane] += f(f64::from(run[lane]));
+                    sums[lane] += f(run[lane]);
                 }
             }
             for (sum, &x) in sums.iter_mut().zip(rest) {
-                *sum += f(f64::from(x));
+                *sum += f(x);
             }
         }
-        sums.iter().sum()
+        sums.into_iter().sum()
     }
 }
 
@@ -119,6 +122,15 @@ impl pulp::NullaryFnOnce for Energies<'_> {
 
     #[inline(always)]
     fn call(self) -> Vec<f64> {
-        (0..self.n).map(|i| self.blocks.reduce(self.chunk, i, |x| x * x)).collect()
+        let mut energies = Vec::with_capacity(self.n);
+        for i in 0..self.n {
+            let narrow = self.blocks.sum(self.chunk, i, |x| x * x);
+            // Squares of the smallest and the largest deltas are numbers in f64 only.
+            energies.push(match (1e-24..1e30).contains(&narrow) {
+                true => f64::from(narrow),
+                false => self.blocks.sum(self.chunk, i, |x| f64::from(x) * f64::from(x)),
+            });
+        }
+        energies
     }
 }

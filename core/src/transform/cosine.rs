@@ -32,7 +32,6 @@ use pulp::{NullaryFnOnce, Simd};
 /// The constants of transforms of `n` values.
 #[derive(Clone, Debug)]
 pub(super) struct Constants {
-    n: usize,
     /// n even: `[c_i, s_i]` of `IV`.
     rotations: Vec<[f32; 2]>,
     /// n odd: `M`, row-major.
@@ -45,7 +44,7 @@ impl Constants {
     /// The constants for sides `n`, `n / 2`, ... down to the first odd one.
     pub(super) fn halving(mut n: usize) -> Vec<Self> {
         let mut sizes = vec![Self::new(n)];
-        while n % 2 == 0 && n > 0 {
+        while n.is_multiple_of(2) && n > 0 {
             n /= 2;
             sizes.push(Self::new(n));
         }
@@ -53,9 +52,9 @@ impl Constants {
     }
 
     fn new(n: usize) -> Self {
-        let mut constants = Self { n, rotations: vec![], dense_ii: vec![], dense_iv: vec![] };
+        let mut constants = Self { rotations: vec![], dense_ii: vec![], dense_iv: vec![] };
         let angle = |steps: usize| PI * steps as f64 / (4 * n) as f64;
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             let rotation = |i| [angle(2 * i + 1).cos() as f32, angle(2 * i + 1).sin() as f32];
             constants.rotations = (0..n / 2).map(rotation).collect();
             return constants;
@@ -146,7 +145,7 @@ impl<S: Simd> NullaryFnOnce for AnyLength<'_, S> {
             };
         }
         let Some((constants, halves)) = self.sizes.split_first() else { return };
-        let even = self.x.len() % 2 == 0;
+        let even = self.x.len().is_multiple_of(2);
         match self.kind {
             Kind::Ii if even => self.ii_even(halves),
             Kind::Ii => self.ii_odd(&constants.dense_ii),
@@ -279,7 +278,7 @@ fn rotate<S: Simd>(simd: S, rotation: &[f32; 2], i: usize, a: S::f32s, b: S::f32
     let (c, s) = (simd.splat_f32s(rotation[0]), simd.splat_f32s(rotation[1]));
     let p = simd.add_f32s(simd.mul_f32s(c, a), simd.mul_f32s(s, b));
     let (sa, cb) = (simd.mul_f32s(s, a), simd.mul_f32s(c, b));
-    [p, if i % 2 == 0 { simd.sub_f32s(sa, cb) } else { simd.sub_f32s(cb, sa) }]
+    [p, if i.is_multiple_of(2) { simd.sub_f32s(sa, cb) } else { simd.sub_f32s(cb, sa) }]
 }
 
 /// The same recursion for small powers of two, unrolled into one run of vector instructions: `$ii`, `$ii_t` and
@@ -294,7 +293,8 @@ macro_rules! halving {
                 s[i] = simd.add_f32s(x[i], x[$n - 1 - i]);
                 d[i] = simd.sub_f32s(x[i], x[$n - 1 - i]);
             }
-            let (s, d) = ($half(simd, &sizes[1..], s), $half_iv(simd, &sizes[1..], d));
+            let d = $half_iv(simd, &sizes[1..], d);
+            let s = $half(simd, &sizes[1..], s);
             for k in 0..$h {
                 y[2 * k] = s[k];
                 y[2 * k + 1] = d[k];
@@ -309,7 +309,8 @@ macro_rules! halving {
                 e[k] = y[2 * k];
                 o[k] = y[2 * k + 1];
             }
-            let (e, o) = ($half_t(simd, &sizes[1..], e), $half_iv(simd, &sizes[1..], o));
+            let e = $half_t(simd, &sizes[1..], e);
+            let o = $half_iv(simd, &sizes[1..], o);
             for i in 0..$h {
                 x[i] = simd.add_f32s(e[i], o[i]);
                 x[$n - 1 - i] = simd.sub_f32s(e[i], o[i]);
@@ -326,6 +327,7 @@ macro_rules! halving {
             }
             let (p, q) = ($half(simd, &sizes[1..], p), $half(simd, &sizes[1..], q));
             y[0] = p[0];
+            #[allow(clippy::reversed_empty_ranges)] // nothing is left for two values
             for m in 1..$h {
                 y[2 * m - 1] = simd.add_f32s(p[m], q[$h - m]);
                 y[2 * m] = simd.sub_f32s(p[m], q[$h - m]);

@@ -16,7 +16,7 @@
 use std::mem::take;
 
 use bytemuck::{cast_slice, cast_slice_mut};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 
 use super::cosine::{Constants, Kind, any_length, unrolled};
 use super::transpose::transpose;
@@ -68,21 +68,49 @@ impl WithSimd for Pass<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (n, inverse) = (self.dct.block, self.inverse);
-        let mut scratch = Scratch::new(simd, self.dct);
+        let scratch = Scratch::new(simd, self.dct);
+        let (blocks, unroll) = (self.blocks, !S::IS_SCALAR);
+        match (self.dct.block, self.inverse) {
+            (4, false) if unroll => simd.vectorize(Run::<S, 4, false> { scratch, blocks }),
+            (4, true) if unroll => simd.vectorize(Run::<S, 4, true> { scratch, blocks }),
+            (8, false) if unroll => simd.vectorize(Run::<S, 8, false> { scratch, blocks }),
+            (8, true) if unroll => simd.vectorize(Run::<S, 8, true> { scratch, blocks }),
+            (16, false) if unroll => simd.vectorize(Run::<S, 16, false> { scratch, blocks }),
+            (16, true) if unroll => simd.vectorize(Run::<S, 16, true> { scratch, blocks }),
+            (32, false) if unroll => simd.vectorize(Run::<S, 32, false> { scratch, blocks }),
+            (32, true) if unroll => simd.vectorize(Run::<S, 32, true> { scratch, blocks }),
+            (_, false) => simd.vectorize(Run::<S, 0, false> { scratch, blocks }),
+            (_, true) => simd.vectorize(Run::<S, 0, true> { scratch, blocks }),
+        }
+    }
+}
+
+/// The loop over the blocks, compiled on its own for every common side `N` (0: any) and direction.
+struct Run<'a, S: Simd, const N: usize, const INVERSE: bool> {
+    scratch: Scratch<'a, S>,
+    blocks: &'a mut [f32],
+}
+
+impl<S: Simd, const N: usize, const INVERSE: bool> NullaryFnOnce for Run<'_, S, N, INVERSE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { mut scratch, blocks } = self;
+        let n = if N == 0 { scratch.dct.block } else { N };
         if n % S::F32_LANES == 0 {
-            for block in self.blocks.chunks_exact_mut(n * n) {
-                scratch.transform(S::as_mut_simd_f32s(block).0, inverse);
+            for block in blocks.chunks_exact_mut(n * n) {
+                scratch.transform::<N>(S::as_mut_simd_f32s(block).0, INVERSE);
             }
             return;
         }
-        let mut padded = vec![simd.splat_f32s(0.0); scratch.turned.len()];
+        let mut padded = vec![scratch.simd.splat_f32s(0.0); scratch.turned.len()];
         let width = scratch.stride * S::F32_LANES;
-        for block in self.blocks.chunks_exact_mut(n * n) {
+        for block in blocks.chunks_exact_mut(n * n) {
             for (row, to) in block.chunks_exact(n).zip(cast_slice_mut(&mut padded).chunks_exact_mut(width)) {
                 to[..n].copy_from_slice(row);
             }
-            scratch.transform(&mut padded, inverse);
+            scratch.transform::<N>(&mut padded, INVERSE);
             for (row, from) in block.chunks_exact_mut(n).zip(cast_slice(&padded).chunks_exact(width)) {
                 row.copy_from_slice(&from[..n]);
             }
@@ -108,7 +136,7 @@ impl<'a, S: Simd> Scratch<'a, S> {
     fn new(simd: S, dct: &'a Dct) -> Self {
         let n = dct.block;
         let stride = n.div_ceil(S::F32_LANES);
-        let column = vec![simd.splat_f32s(0.0); n];
+        let column = vec![simd.splat_f32s(0.0); stride * S::F32_LANES];
         let mut scale = vec![simd.splat_f32s((2.0 / n as f64) as f32); 2 * stride];
         let values: &mut [f32] = cast_slice_mut(&mut scale);
         let (first, rest) = values.split_at_mut(stride * S::F32_LANES);
@@ -119,33 +147,19 @@ impl<'a, S: Simd> Scratch<'a, S> {
         Self { simd, dct, stride, turned, scale, spare: column.clone(), column }
     }
 
-    /// Transforms one block, whose rows are whole vectors, in place.
+    /// Transforms one block, whose rows are whole vectors, in place. `N` is its side, or 0 for any.
     #[inline(always)]
-    fn transform(&mut self, block: &mut [S::f32s], inverse: bool) {
-        match (self.dct.block, inverse) {
-            (4, false) if !S::IS_SCALAR => self.unrolled::<4>(block, false),
-            (8, false) if !S::IS_SCALAR => self.unrolled::<8>(block, false),
-            (16, false) if !S::IS_SCALAR => self.unrolled::<16>(block, false),
-            (32, false) if !S::IS_SCALAR => self.unrolled::<32>(block, false),
-            (4, true) if !S::IS_SCALAR => self.unrolled::<4>(block, true),
-            (8, true) if !S::IS_SCALAR => self.unrolled::<8>(block, true),
-            (16, true) if !S::IS_SCALAR => self.unrolled::<16>(block, true),
-            (32, true) if !S::IS_SCALAR => self.unrolled::<32>(block, true),
-            _ => self.any_length(block, inverse),
+    fn transform<const N: usize>(&mut self, block: &mut [S::f32s], inverse: bool) {
+        if N == 0 {
+            return self.any_length(block, inverse);
         }
-    }
-
-    /// A length that the compiler knows: a whole column stays in registers.
-    #[inline(always)]
-    fn unrolled<const N: usize>(&mut self, block: &mut [S::f32s], inverse: bool) {
         // Never otherwise; it tells the compiler how long the slices are.
         let stride = N.div_ceil(S::F32_LANES);
         let len = stride * stride * S::F32_LANES;
-        if (self.stride, self.turned.len(), block.len()) != (stride, len, len) {
-            return;
+        if (self.stride, self.turned.len(), block.len()) == (stride, len, len) {
+            self.unrolled_pass::<N>(block, false, inverse);
+            self.unrolled_pass::<N>(block, true, inverse);
         }
-        self.unrolled_pass::<N>(block, false, inverse);
-        self.unrolled_pass::<N>(block, true, inverse);
     }
 
     #[inline(always)]
@@ -167,7 +181,7 @@ impl<'a, S: Simd> Scratch<'a, S> {
         for second in [false, true] {
             for at in 0..self.stride {
                 self.load(block, second, inverse, at, &mut column);
-                any_length(self.simd, kind, &self.dct.sizes, &mut column, &mut spare);
+                any_length(self.simd, kind, &self.dct.sizes, &mut column[..self.dct.block], &mut spare);
                 self.store(block, second, inverse, at, &mut column);
             }
         }

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::transpose::transpose;
+use super::transpose::{Strip, collect, spread};
 use super::wavelet::{Level, Wavelet};
 use crate::error::{Error, Result};
 
@@ -215,61 +215,6 @@ impl Dwt {
     }
 }
 
-/// How the squares of one level lie in scratch memory: as a strip of some squares side by side, row-major. A square
-/// takes `width` columns, its side rounded up to whole vectors, and the strip has as many rows, so that it can hold
-/// the same squares transposed.
-#[derive(Clone, Copy, Debug)]
-struct Strip {
-    side: usize,
-    width: usize,
-    blocks: usize,
-}
-
-impl Strip {
-    /// Values per row.
-    fn row(&self) -> usize {
-        self.width * self.blocks
-    }
-
-    /// Transposes the top left part of every square of `src` (a strip like `from`), as large as a square of this
-    /// strip, into the squares of `dst`.
-    #[inline(always)]
-    fn turn<S: Simd>(&self, simd: S, from: &Self, src: &[S::f32s], dst: &mut [S::f32s]) {
-        let (src, dst): (&[f32], &mut [f32]) = (cast_slice(src), cast_slice_mut(dst));
-        for block in 0..self.blocks {
-            for first in (0..self.width).step_by(S::F32_LANES) {
-                let src = &src[first * from.row() + block * from.width..];
-                let dst = &mut dst[block * self.width + first..];
-                transpose(simd, src, from.row(), dst, self.row(), self.side);
-            }
-        }
-    }
-}
-
-/// Copies a rectangle of `rows` x `cols`; rows are `from` and `to` values apart.
-#[inline(always)]
-fn copy(src: &[f32], from: usize, dst: &mut [f32], to: usize, [rows, cols]: [usize; 2]) {
-    match cols {
-        4 => copy_rows::<4>(src, from, dst, to, rows),
-        8 => copy_rows::<8>(src, from, dst, to, rows),
-        16 => copy_rows::<16>(src, from, dst, to, rows),
-        32 => copy_rows::<32>(src, from, dst, to, rows),
-        _ => {
-            for i in 0..rows {
-                dst[i * to..][..cols].copy_from_slice(&src[i * from..][..cols]);
-            }
-        }
-    }
-}
-
-/// [`copy`] of rows whose length the compiler knows, which saves a call per row.
-#[inline(always)]
-fn copy_rows<const N: usize>(src: &[f32], from: usize, dst: &mut [f32], to: usize, rows: usize) {
-    for i in 0..rows {
-        dst[i * to..][..N].copy_from_slice(&src[i * from..][..N]);
-    }
-}
-
 /// What the transform of a strip of blocks works with.
 struct Scratch<'a, S: Simd> {
     simd: S,
@@ -300,7 +245,7 @@ impl<'a, S: Simd> Scratch<'a, S> {
     fn forward(&mut self, blocks: &[f32], coeffs: &mut [f32]) {
         let (n, strip) = (self.dwt.block, self.strips[0]);
         for (b, block) in blocks.chunks_exact(n * n).enumerate() {
-            copy(block, n, &mut cast_slice_mut(&mut self.squares)[b * strip.width..], strip.row(), [n, n]);
+            spread(block, n, &mut cast_slice_mut(&mut self.squares)[b * strip.width..], strip.row());
         }
         for at in 0..self.strips.len() {
             self.analyse(at);
@@ -329,7 +274,8 @@ impl<'a, S: Simd> Scratch<'a, S> {
             let (strip, [rows, cols]) = (self.strips[place.level], [band.rows, band.cols]);
             let squares = &cast_slice(&self.bands[place.level])[place.row * strip.row() + place.col..];
             for (b, coeffs) in coeffs.chunks_exact_mut(self.dwt.coefficients).enumerate() {
-                copy(&squares[b * strip.width..], strip.row(), &mut coeffs[offset..], rows, [cols, rows]);
+                let to = &mut coeffs[offset..][..rows * cols];
+                collect(&squares[b * strip.width..], strip.row(), to, rows);
             }
             offset += rows * cols;
         }
@@ -343,7 +289,7 @@ impl<'a, S: Simd> Scratch<'a, S> {
         }
         let (n, strip) = (self.dwt.block, self.strips[0]);
         for (b, block) in blocks.chunks_exact_mut(n * n).enumerate() {
-            copy(&cast_slice(&self.squares)[b * strip.width..], strip.row(), block, n, [n, n]);
+            collect(&cast_slice(&self.squares)[b * strip.width..], strip.row(), block, n);
         }
     }
 
@@ -356,7 +302,8 @@ impl<'a, S: Simd> Scratch<'a, S> {
             let squares =
                 &mut cast_slice_mut(&mut self.bands[place.level])[place.row * strip.row() + place.col..];
             for (b, coeffs) in coeffs.chunks_exact(self.dwt.coefficients).enumerate() {
-                copy(&coeffs[offset..], rows, &mut squares[b * strip.width..], strip.row(), [cols, rows]);
+                let from = &coeffs[offset..][..rows * cols];
+                spread(from, rows, &mut squares[b * strip.width..], strip.row());
             }
             offset += rows * cols;
         }
@@ -377,10 +324,13 @@ impl<'a, S: Simd> Scratch<'a, S> {
         }
         let before = strips[at - 1];
         strip.turn(*simd, &strip, half, squares);
+        let (from, to): (&[f32], &mut [f32]) = (cast_slice(squares), cast_slice_mut(&mut bands[at - 1]));
         for block in 0..strip.blocks {
-            let from = &cast_slice(squares)[block * strip.width..];
-            let to = &mut cast_slice_mut(&mut bands[at - 1])[block * before.width..];
-            copy(from, strip.row(), to, before.row(), [strip.side, strip.side]);
+            for i in 0..strip.side {
+                let to = &mut to[i * before.row() + block * before.width..];
+                to[..strip.side]
+                    .copy_from_slice(&from[i * strip.row() + block * strip.width..][..strip.side]);
+            }
         }
     }
 }

@@ -103,7 +103,9 @@ impl Fitted {
         let scale = match table {
             Table::None => Vec::new(),
             Table::Jpeg if dwt.levels() > 1 || dwt.block() % 2 == 1 => {
-                return Err(Error::invalid("table=jpeg of a wavelet needs one level and blocks of even size"));
+                return Err(Error::invalid(
+                    "table=jpeg of a wavelet needs one level and blocks of even size",
+                ));
             }
             Table::Jpeg => by_columns(&jpeg_band_table(dwt.block()), dwt.block() / 2),
         };
@@ -134,7 +136,9 @@ impl Fitted {
         match self {
             Self::None => vec![plain(chunk.len())],
             Self::Dct(dct, _) => vec![plain(dct.block() * dct.block())],
-            Self::Dwt(dwt, _) => dwt.bands().iter().map(|b| Band { len: b.rows * b.cols, detail: b.is_detail() }).collect(),
+            Self::Dwt(dwt, _) => {
+                dwt.bands().iter().map(|b| Band { len: b.rows * b.cols, detail: b.is_detail() }).collect()
+            }
             Self::LowRank(basis, _) => vec![plain(chunk.rows.len()); basis.rank()],
             Self::Mask(_) | Self::Top(..) => vec![plain(kept)],
         }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// Rotations of a fitted wavelet, and so half the length of its filter.
 const ROTATIONS: usize = 3;
 /// Weights that a fit looks at, at most; more of them change nothing that can be measured.
-const SAMPLE: usize = 1 << 17;
+const SAMPLE: usize = 1 << 16;
 
 /// An orthonormal filter made of 2 or 3 rotations.
 ///
@@ -130,7 +130,7 @@ impl Statistics {
     /// The sum over LL, LH, HL, HH of log2 of the band's energy.
     fn cost(&self, lattice: &Lattice) -> f64 {
         let low = lattice.low();
-        let flip = |k: usize| if k % 2 == 0 { low[TAPS - 1 - k] } else { -low[TAPS - 1 - k] };
+        let flip = |k: usize| if k.is_multiple_of(2) { low[TAPS - 1 - k] } else { -low[TAPS - 1 - k] };
         let high: Vec<f64> = (0..TAPS).map(flip).collect();
         let bands = [(&low, &low), (&high, &low), (&low, &high), (&high, &high)];
         bands.iter().map(|(down, across)| self.energy(down, across).max(f64::MIN_POSITIVE).log2()).sum()

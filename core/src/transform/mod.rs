@@ -115,10 +115,14 @@ impl Transform {
                 return Err(Error::invalid(format!("block={block}: blocks are 4 to 128 wide")));
             }
             Self::Dwt { levels, .. } if levels == 0 || levels > 6 => {
-                return Err(Error::invalid(format!("levels={levels}: a wavelet transform has 1 to 6 levels")));
+                return Err(Error::invalid(format!(
+                    "levels={levels}: a wavelet transform has 1 to 6 levels"
+                )));
             }
             Self::LowRank { rank, bits } if !(1..=1024).contains(&rank) || !(1..=8).contains(&bits) => {
-                return Err(Error::invalid(format!("rank={rank} bits={bits}: a rank of 1 to 1024, of 1 to 8 bits")));
+                return Err(Error::invalid(format!(
+                    "rank={rank} bits={bits}: a rank of 1 to 1024, of 1 to 8 bits"
+                )));
             }
             Self::Mask { keep, .. } => share("keep", keep)?,
             Self::Top { share: x } => share("share", x)?,
@@ -150,7 +154,9 @@ impl FromStr for Transform {
         let mut fields = Fields::parse(text)?;
         let transform = match fields.name() {
             "none" => Self::None,
-            "dct" => Self::Dct { block: fields.take("block", 32)?, table: fields.take("table", Table::None)? },
+            "dct" => {
+                Self::Dct { block: fields.take("block", 32)?, table: fields.take("table", Table::None)? }
+            }
             "dwt" => Self::Dwt {
                 block: fields.take("block", 32)?,
                 wavelet: fields.take("wavelet", Wavelet::Haar)?,

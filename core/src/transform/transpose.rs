@@ -1,9 +1,10 @@
-//! Transposing loads: how the block transforms reach the second axis.
+//! How the block transforms lay out their blocks and reach the second axis.
 //!
 //! A transform along axis 0 of a row-major block acts on one vector per row, whose lanes are neighbouring columns;
 //! the other axis is reached by loading the same vectors transposed. Every lane goes through the same operations, so
 //! the number of lanes never shows in a result.
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::Simd;
 
 /// `dst[i][l] = src[l][i]` for i < `count` and every lane l; the rows of `src` and `dst` are `src_stride` and
@@ -87,6 +88,88 @@ mod avx2 {
             avx._mm256_shuffle_ps::<0x44>(ab_high, cd_high),
             avx._mm256_shuffle_ps::<0xee>(ab_high, cd_high),
         ]
+    }
+}
+
+/// How the squares of one level lie in scratch memory: as a strip of some squares side by side, row-major. A square
+/// takes `width` columns, its side rounded up to whole vectors, and the strip has as many rows, so that it can hold
+/// the same squares transposed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strip {
+    pub(super) side: usize,
+    pub(super) width: usize,
+    pub(super) blocks: usize,
+}
+
+impl Strip {
+    /// Values per row.
+    pub(super) fn row(&self) -> usize {
+        self.width * self.blocks
+    }
+
+    /// Transposes the top left part of every square of `src` (a strip like `from`), as large as a square of this
+    /// strip, into the squares of `dst`; with its padding, since whole tiles are what is fast.
+    #[inline(always)]
+    pub(super) fn turn<S: Simd>(&self, simd: S, from: &Self, src: &[S::f32s], dst: &mut [S::f32s]) {
+        let (src, dst): (&[f32], &mut [f32]) = (cast_slice(src), cast_slice_mut(dst));
+        for block in 0..self.blocks {
+            for first in (0..self.width).step_by(S::F32_LANES) {
+                let src = &src[first * from.row() + block * from.width..];
+                let dst = &mut dst[block * self.width + first..];
+                transpose(simd, src, from.row(), dst, self.row(), self.width);
+            }
+        }
+    }
+}
+
+/// Copies `rows`, each of `length` values, into a matrix with `stride` values a row.
+#[inline(always)]
+pub(super) fn spread(rows: &[f32], length: usize, matrix: &mut [f32], stride: usize) {
+    match (length, stride % length) {
+        (2, 0) => spread_fixed::<2>(rows, matrix, stride),
+        (4, 0) => spread_fixed::<4>(rows, matrix, stride),
+        (8, 0) => spread_fixed::<8>(rows, matrix, stride),
+        (16, 0) => spread_fixed::<16>(rows, matrix, stride),
+        (32, 0) => spread_fixed::<32>(rows, matrix, stride),
+        _ => {
+            for (i, row) in rows.chunks_exact(length).enumerate() {
+                matrix[i * stride..][..length].copy_from_slice(row);
+            }
+        }
+    }
+}
+
+/// [`spread`] of a length that the compiler knows and that divides `stride`, which spares a call per row.
+#[inline(always)]
+fn spread_fixed<const N: usize>(rows: &[f32], matrix: &mut [f32], stride: usize) {
+    let (rows, matrix) = (rows.as_chunks::<N>().0, matrix.as_chunks_mut::<N>().0);
+    for (i, row) in rows.iter().enumerate() {
+        matrix[i * (stride / N)] = *row;
+    }
+}
+
+/// Fills `rows`, each of `length` values, from a matrix with `stride` values a row: the inverse of [`spread`].
+#[inline(always)]
+pub(super) fn collect(matrix: &[f32], stride: usize, rows: &mut [f32], length: usize) {
+    match (length, stride % length) {
+        (2, 0) => collect_fixed::<2>(matrix, stride, rows),
+        (4, 0) => collect_fixed::<4>(matrix, stride, rows),
+        (8, 0) => collect_fixed::<8>(matrix, stride, rows),
+        (16, 0) => collect_fixed::<16>(matrix, stride, rows),
+        (32, 0) => collect_fixed::<32>(matrix, stride, rows),
+        _ => {
+            for (i, row) in rows.chunks_exact_mut(length).enumerate() {
+                row.copy_from_slice(&matrix[i * stride..][..length]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn collect_fixed<const N: usize>(matrix: &[f32], stride: usize, rows: &mut [f32]) {
+    let (matrix, rows) = (matrix.as_chunks::<N>().0, rows.as_chunks_mut::<N>().0);
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = matrix[i * (stride / N)];
     }
 }
 

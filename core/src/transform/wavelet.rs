@@ -21,6 +21,7 @@
 //! with `x_{2i} = k low_i`, `x_{2i+1} = K high_i`, and then undoes the steps from last to first, with a difference in
 //! place of the sum outside the brackets. Nearly orthonormal.
 
+use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 use std::fmt;
 use std::str::FromStr;
 
@@ -130,20 +131,20 @@ impl Wavelet {
     }
 }
 
-const HAAR: [f32; 2] = [0.70710677, 0.70710677];
-const DB2: [f32; 4] = [0.482_962_91, 0.836_516_3, 0.224_143_87, -0.129_409_52];
-const DB3: [f32; 6] = [0.332_670_55, 0.806_891_5, 0.459_877_5, -0.135_011_02, -0.085_441_27, 0.035_226_292];
+const HAAR: [f32; 2] = [FRAC_1_SQRT_2; 2];
+const DB2: [f32; 4] = [0.482_962_9, 0.836_516_3, 0.224_143_87, -0.129_409_52];
+const DB3: [f32; 6] = [0.332_670_55, 0.806_891_5, 0.459_877_5, -0.135_011_02, -0.085_441_28, 0.035_226_292];
 #[rustfmt::skip]
 const DB4: [f32; 8] = [
-    0.230_377_81, 0.714_846_57, 0.630_880_77, -0.027_983_769, -0.187_034_81, 0.030_841_382, 0.032_883_012, -0.010_597_402,
+    0.230_377_81, 0.714_846_57, 0.630_880_8, -0.027_983_77, -0.187_034_81, 0.030_841_382, 0.032_883_01, -0.010_597_402,
 ];
 #[rustfmt::skip]
 const SYM4: [f32; 8] = [
-    0.032_223_1, -0.012_603_967, -0.099_219_54, 0.297_857_8, 0.803_738_75, 0.497_618_67, -0.029_635_528, -0.075_765_714,
+    0.032_223_1, -0.012_603_967, -0.099_219_546, 0.297_857_8, 0.803_738_8, 0.497_618_67, -0.029_635_528, -0.075_765_714,
 ];
-const CDF53: Lifting = Lifting { steps: &[[-0.5, 0.25]], gain: [1.414_213_6, 0.707_106_77] };
+const CDF53: Lifting = Lifting { steps: &[[-0.5, 0.25]], gain: [SQRT_2, FRAC_1_SQRT_2] };
 const CDF97: Lifting = Lifting {
-    steps: &[[-1.586_134_3, -0.052_980_12], [0.882_911_1, 0.443_506_85]],
+    steps: &[[-1.586_134_3, -0.052_980_117], [0.882_911_1, 0.443_506_87]],
     gain: [1.149_604_4, 0.869_864_45],
 };
 
@@ -245,9 +246,9 @@ fn analyse<S: Simd, const L: usize>(
     for i in 0..half {
         let (low, high) = (&mut row!(low, i, stride), &mut row!(high, i, stride));
         let mut rows = [x; L];
-        for k in 0..L {
+        for (k, row) in rows.iter_mut().enumerate() {
             let at = 2 * i + k;
-            rows[k] = &row!(x, if at < even { at } else { at % even }, stride);
+            *row = &row!(x, if at < even { at } else { at % even }, stride);
         }
         for v in 0..stride {
             let mut sums = [simd.mul_f32s(h[0], rows[0][v]), simd.mul_f32s(h[L - 1], rows[0][v])];
@@ -361,5 +362,62 @@ fn multiply<S: Simd>(simd: S, factor: f32, x: &[S::f32s], out: &mut [S::f32s]) {
     let factor = simd.splat_f32s(factor);
     for v in 0..x.len().min(out.len()) {
         out[v] = simd.mul_f32s(factor, x[v]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_the_nearest_f32() {
+        let taps: [(&[f32], &[f64]); 7] = [
+            (&HAAR, &[0.5f64.sqrt(), 0.5f64.sqrt()]),
+            (&DB2, &[0.482962913144690, 0.836516303737469, 0.224143868041857, -0.129409522550921]),
+            (
+                &DB3,
+                &[
+                    0.332670552950957,
+                    0.806891509313339,
+                    0.459877502119331,
+                    -0.135011020010391,
+                    -0.0854412738822415,
+                    0.0352262918821007,
+                ],
+            ),
+            (
+                &DB4,
+                &[
+                    0.230377813308855,
+                    0.714846570552542,
+                    0.630880767929590,
+                    -0.0279837694169839,
+                    -0.187034811718881,
+                    0.0308413818359870,
+                    0.0328830116669829,
+                    -0.0105974017849973,
+                ],
+            ),
+            (
+                &SYM4,
+                &[
+                    0.0322231006040427,
+                    -0.0126039672620378,
+                    -0.0992195435768472,
+                    0.297857795605277,
+                    0.803738751805916,
+                    0.497618667632015,
+                    -0.0296355276459985,
+                    -0.0757657147892733,
+                ],
+            ),
+            (&CDF53.gain, &[2f64.sqrt(), 0.5f64.sqrt()]),
+            (&CDF97.gain, &[1.149604398860241, 1.0 / 1.149604398860241]),
+        ];
+        for (ours, exact) in taps {
+            assert_eq!(ours, exact.iter().map(|&tap| tap as f32).collect::<Vec<_>>());
+        }
+        let steps = [[-1.586134342059924, -0.052980118572961], [0.882911075530934, 0.443506852043971]];
+        assert_eq!(CDF97.steps, steps.map(|pair| pair.map(|step: f64| step as f32)));
     }
 }
