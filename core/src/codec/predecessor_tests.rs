@@ -194,8 +194,12 @@ fn restored(coding: &Coding, levels: &Levels) -> Vec<f32> {
 fn decoded(payload: &[u8], grid: &Grid) -> Vec<f32> {
     let payload = Payload::read(payload, grid.rows, grid.cols).unwrap();
     let zeros = vec![0; grid.rows * grid.cols * 4];
-    let mut out = zeros.clone();
-    decode_chunk(&payload, 0, (Dtype::F32, &zeros), Dtype::F32, &mut out).unwrap();
+    let mut out = Vec::new();
+    decode_tensor(&payload, (Dtype::F32, &zeros), Dtype::F32, &mut |bytes| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    })
+    .unwrap();
     out.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
@@ -208,7 +212,7 @@ fn encoded(delta: &[f32], grid: &Grid, plan: &Plan) -> Vec<u8> {
         rows: grid.rows,
         cols: grid.cols,
     };
-    encode_tensor(&pair, plan).unwrap().unwrap().payload
+    encode_tensor(&pair, plan, Dtype::F32, &mut |_| Ok(())).unwrap().unwrap().payload
 }
 
 /// Runs `test` on every recorded case; gives how many there are.
