@@ -295,12 +295,13 @@ mod tests {
             let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
                 delta.iter().zip(&restored).map(|(&d, &r)| f(f64::from(d), f64::from(r))).sum()
             };
-            let found = Moments::of(&delta, &restored);
+            let unbiased = Moments::of(Rescale::Unbiased, &delta, &restored);
+            let mean_abs = Moments::of(Rescale::MeanAbs, &delta, &restored);
             for (found, expected) in [
-                (found.dd, sum(&|d, _| d * d)),
-                (found.dr, sum(&|d, r| d * r)),
-                (found.abs_d, sum(&|d, _| d.abs())),
-                (found.abs_r, sum(&|_, r| r.abs())),
+                (unbiased.dd, sum(&|d, _| d * d)),
+                (unbiased.dr, sum(&|d, r| d * r)),
+                (mean_abs.abs_d, sum(&|d, _| d.abs())),
+                (mean_abs.abs_r, sum(&|_, r| r.abs())),
             ] {
                 assert!(
                     (found - expected).abs() <= 1e-5 * expected.abs(),
@@ -308,8 +309,8 @@ mod tests {
                 );
             }
         }
-        assert!(!Moments::of(&[1.0, f32::NAN], &[1.0, 1.0]).dd.is_finite());
-        assert!(!Moments::of(&[1.0, f32::INFINITY], &[1.0, 1.0]).dd.is_finite());
+        assert!(!Moments::of(Rescale::None, &[1.0, f32::NAN], &[1.0, 1.0]).dd.is_finite());
+        assert!(!Moments::of(Rescale::None, &[1.0, f32::INFINITY], &[1.0, 1.0]).dd.is_finite());
     }
 
     #[test]
