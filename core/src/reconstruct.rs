@@ -2,23 +2,17 @@
 
 use std::hash::Hasher;
 
-use rayon::prelude::*;
 use twox_hash::XxHash3_64;
 
-use crate::codec::{Payload, decode_chunk};
+use crate::codec::{Payload, Sink, decode_tensor};
 use crate::container::{Body, Link, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::planes;
 use crate::tensor::{Dtype, TensorView, is_coded, matrix};
 
-/// Chunks that are decoded between two calls of the sink, for each thread.
-const CHUNKS_PER_THREAD: usize = 4;
 /// Elements of a step where no delta is added.
 const CAST_ELEMENTS: usize = 1 << 20;
-
-/// Receives the bytes of a tensor, in order.
-pub(crate) type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 /// The leading `link.rows` rows of `base`, checked to be what the encoder saw.
 ///
@@ -41,11 +35,11 @@ pub(crate) fn linked<'a>(link: &Link, base: TensorView<'a>) -> Result<&'a [u8]> 
     Ok(bytes)
 }
 
-/// Feeds the bytes of the tensor of `record` to `sink`, in order, and checks their digest at the end if `check`.
+/// Feeds the bytes of the tensor of `record` to `sink`, in order, and checks their digest at the end.
 ///
 /// `base` is the checked part of the base tensor (see [`linked`]); it is not used by raw records. An alias has no
 /// bytes of its own: it is resolved by the caller.
-pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], check: bool, sink: &mut Sink<'_>) -> Result<()> {
+pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], sink: &mut Sink<'_>) -> Result<()> {
     let mut hasher = XxHash3_64::new();
     let mut hashed = |bytes: &[u8]| {
         hasher.write(bytes);
@@ -56,19 +50,19 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], check: bool, sink: &
         Body::Raw { planes } => planes::decode(planes, plane_count(record.dtype), len, &mut hashed)?,
         Body::Alias { name } => return Err(Error::corrupt(format!("tied to {name}, which is itself tied"))),
         Body::Base { link, tail } => {
-            let (shared, tail_len) = split(record, link, base, len)?;
-            cast((link.dtype, base), record.dtype, shared, &mut hashed)?;
+            let tail_len = len - shared_bytes(record, link, base, len)?;
+            cast((link.dtype, base), record.dtype, &mut hashed)?;
             planes::decode(tail, plane_count(record.dtype), tail_len, &mut hashed)?;
         }
         Body::Delta { link, payload, tail } => {
-            let (shared, tail_len) = split(record, link, base, len)?;
+            let tail_len = len - shared_bytes(record, link, base, len)?;
             let (rows, cols) = matrix(&record.shape, link.rows);
             let payload = Payload::read(payload, rows, cols)?;
-            decode(&payload, (link.dtype, base), record.dtype, shared, &mut hashed)?;
+            decode_tensor(&payload, (link.dtype, base), record.dtype, &mut hashed)?;
             planes::decode(tail, plane_count(record.dtype), tail_len, &mut hashed)?;
         }
     }
-    if check && hasher.finish() != record.result {
+    if hasher.finish() != record.result {
         return Err(Error::corrupt("the reconstructed values are not the ones that the encoder saw"));
     }
     Ok(())
@@ -94,8 +88,8 @@ pub(crate) fn plane_count(dtype: Dtype) -> usize {
     if dtype.bitsize().is_multiple_of(8) { dtype.bitsize() / 8 } else { 1 }
 }
 
-/// Bytes of the part that comes from the base, and of the rest; fails if `base` is not just that part.
-fn split(record: &Record<'_>, link: &Link, base: &[u8], len: usize) -> Result<(usize, usize)> {
+/// Bytes of the part of the tensor that comes from the base; fails if `base` is not just that part.
+fn shared_bytes(record: &Record<'_>, link: &Link, base: &[u8], len: usize) -> Result<usize> {
     let total = record.shape.first().copied().unwrap_or(1);
     let shared = len.checked_div(total).unwrap_or(0) * link.rows;
     let fits = base.len().checked_mul(record.dtype.bitsize()) == shared.checked_mul(link.dtype.bitsize());
@@ -110,56 +104,20 @@ fn split(record: &Record<'_>, link: &Link, base: &[u8], len: usize) -> Result<(u
             record.dtype
         )));
     }
-    Ok((shared, len - shared))
+    Ok(shared)
 }
 
-/// The base in another dtype.
-fn cast(base: (Dtype, &[u8]), dtype: Dtype, len: usize, sink: &mut Sink<'_>) -> Result<()> {
+/// Feeds `base` in another dtype to `sink`.
+pub(crate) fn cast(base: (Dtype, &[u8]), dtype: Dtype, sink: &mut Sink<'_>) -> Result<()> {
     if base.0 == dtype {
         return sink(base.1);
     }
     let (from, to) = (base.0.bitsize() / 8, dtype.bitsize() / 8);
-    let mut out = vec![0; len.min(CAST_ELEMENTS * to)];
+    let mut out = vec![0; (base.1.len() / from).min(CAST_ELEMENTS) * to];
     for piece in base.1.chunks(CAST_ELEMENTS * from) {
         let out = out.get_mut(..piece.len() / from * to).unwrap_or_default();
         delta::cast((base.0, piece), dtype, out)?;
         sink(out)?;
     }
     Ok(())
-}
-
-/// The base plus the coded delta.
-fn decode(
-    payload: &Payload<'_>,
-    base: (Dtype, &[u8]),
-    dtype: Dtype,
-    len: usize,
-    sink: &mut Sink<'_>,
-) -> Result<()> {
-    let batch = rayon::current_num_threads() * CHUNKS_PER_THREAD;
-    let (from, to) = (base.0.bitsize() / 8, dtype.bitsize() / 8);
-    let mut done = 0;
-    let mut buffer = Vec::new();
-    for first in (0..payload.chunks()).step_by(batch) {
-        let chunks: Vec<_> =
-            (first..payload.chunks().min(first + batch)).map(|i| (i, payload.chunk(i))).collect();
-        buffer.resize(chunks.iter().map(|(_, chunk)| chunk.len() * to).sum(), 0);
-        let mut rest = buffer.as_mut_slice();
-        let mut work = Vec::with_capacity(chunks.len());
-        for (i, chunk) in chunks {
-            let (out, tail) = rest.split_at_mut(chunk.len() * to);
-            rest = tail;
-            let part =
-                base.1.get(chunk.bytes(from)).ok_or_else(|| Error::mismatch("the base is too short"))?;
-            work.push((i, part, out));
-        }
-        work.into_par_iter()
-            .try_for_each(|(i, part, out)| decode_chunk(payload, i, (base.0, part), dtype, out))?;
-        sink(&buffer)?;
-        done += buffer.len();
-    }
-    match done == len {
-        true => Ok(()),
-        false => Err(Error::corrupt(format!("the payload describes {done} bytes of {len}"))),
-    }
 }

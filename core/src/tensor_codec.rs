@@ -15,7 +15,7 @@ use crate::method::{Action, Recipe, Selection};
 use crate::pair::{Link, Relation};
 use crate::plan::{Plan, energy};
 use crate::planes;
-use crate::reconstruct::{linked, plane_count, reconstruct};
+use crate::reconstruct::{cast, linked, plane_count, reconstruct};
 use crate::tensor::{Dtype, TensorView, is_coded, matrix};
 
 /// A tensor's record, and what is told about it.
@@ -94,7 +94,7 @@ pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, ou
 
 fn decode_into(record: &Record<'_>, base: &[u8], out: &mut [u8]) -> Result<()> {
     let mut rest = out;
-    reconstruct(record, base, true, &mut |bytes: &[u8]| {
+    reconstruct(record, base, &mut |bytes: &[u8]| {
         let taken = std::mem::take(&mut rest);
         let Some((to, left)) = taken.split_at_mut_checked(bytes.len()) else {
             return Err(Error::mismatch("the output is too short for the tensor"));
@@ -234,53 +234,61 @@ impl<'a> Shared<'a> {
     fn base_itself(&self, lossy: bool) -> Result<Encoded> {
         let tail = planes::encode(self.tail, plane_count(self.tuned.dtype));
         let body = Body::Base { link: self.link(), tail: &tail };
-        let result = if lossy { 0 } else { digest(self.tuned.bytes) };
-        let record = Record { dtype: self.tuned.dtype, shape: self.tuned.shape.to_vec(), result, body };
-        let energy = if lossy { Some(distance(self.base, (self.tuned.dtype, self.head))?) } else { None };
-        self.seal(record, energy)
+        if !lossy {
+            return Ok(finish(self.name, self.tuned, self.tuned.dtype, body, digest(self.tuned.bytes)));
+        }
+        let mut check = Check::new(self, self.tuned.dtype);
+        cast(self.base, self.tuned.dtype, &mut |bytes| check.add(bytes))?;
+        let relative_error = Some(check.error / distance(self.base, (self.tuned.dtype, self.head))?);
+        let encoded = finish(self.name, self.tuned, self.tuned.dtype, body, check.digest(self.tail));
+        Ok(Encoded { relative_error, ..encoded })
     }
 
     /// The coded delta; `None` where some difference is not finite.
     fn code(&self, plan: &Plan, dtype: Dtype) -> Result<Option<Encoded>> {
+        let dtype = if self.tail.is_empty() { dtype } else { self.tuned.dtype };
+        let plan = plan.for_tensor(digest(self.name.as_bytes()));
         let (rows, cols) = matrix(self.tuned.shape, self.rows);
         let pair = Pair { base: self.base, finetuned: (self.tuned.dtype, self.head), rows, cols };
-        let Some(Coded { payload, energy }) =
-            encode_delta(&pair, &plan.for_tensor(digest(self.name.as_bytes())))?
-        else {
-            return Ok(None);
-        };
-        let dtype = if self.tail.is_empty() { dtype } else { self.tuned.dtype };
+        let mut check = Check::new(self, dtype);
+        let coded = encode_delta(&pair, &plan, dtype, &mut |bytes| check.add(bytes))?;
+        let Some(Coded { payload, energy }) = coded else { return Ok(None) };
         let tail = planes::encode(self.tail, plane_count(dtype));
         let body = Body::Delta { link: self.link(), payload: &payload, tail: &tail };
-        let record = Record { dtype, shape: self.tuned.shape.to_vec(), result: 0, body };
-        self.seal(record, Some(energy)).map(Some)
+        let relative_error = Some(check.error / energy);
+        let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
+        Ok(Some(Encoded { relative_error, ..encoded }))
+    }
+}
+
+/// Digest of what a reader will reconstruct, and its distance from the fine-tuned values.
+struct Check<'a> {
+    dtype: Dtype,
+    tuned: (Dtype, &'a [u8]),
+    hasher: XxHash3_64,
+    /// Sum of squares.
+    error: f64,
+}
+
+impl<'a> Check<'a> {
+    fn new(shared: &Shared<'a>, dtype: Dtype) -> Self {
+        Self { dtype, tuned: (shared.tuned.dtype, shared.head), hasher: XxHash3_64::new(), error: 0.0 }
     }
 
-    /// Finishes a record: where it is lossy, decodes it as a reader would, for the digest of the result and for its
-    /// error relative to the `energy` of the delta.
-    fn seal(&self, mut record: Record<'_>, energy: Option<f64>) -> Result<Encoded> {
-        let mut relative_error = None;
-        if let Some(energy) = energy {
-            let mut hasher = XxHash3_64::new();
-            let mut rest = self.head;
-            let mut error = 0.0;
-            reconstruct(&record, self.base.1, false, &mut |bytes: &[u8]| {
-                hasher.write(bytes);
-                // What comes after the shared rows is exact.
-                let elements =
-                    (bytes.len() / element(record.dtype)).min(rest.len() / element(self.tuned.dtype));
-                let (now, later) = rest.split_at(elements * element(self.tuned.dtype));
-                rest = later;
-                let result = bytes.get(..elements * element(record.dtype)).unwrap_or_default();
-                error += distance((record.dtype, result), (self.tuned.dtype, now))?;
-                Ok(())
-            })?;
-            record.result = hasher.finish();
-            relative_error = Some(error / energy);
-        }
-        let bytes = record.write(self.name);
-        let summary = TensorSummary::new(self.name, &record, bytes.len());
-        Ok(Encoded { summary, record: bytes, relative_error, note: None })
+    /// Takes the next bytes of the reconstruction of the shared rows.
+    fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.write(bytes);
+        let len = bytes.len() / element(self.dtype) * element(self.tuned.0);
+        let (now, later) = self.tuned.1.split_at(len.min(self.tuned.1.len()));
+        self.tuned.1 = later;
+        self.error += distance((self.dtype, bytes), (self.tuned.0, now))?;
+        Ok(())
+    }
+
+    /// The digest of the shared rows and then `tail`.
+    fn digest(mut self, tail: &[u8]) -> u64 {
+        self.hasher.write(tail);
+        self.hasher.finish()
     }
 }
 

@@ -253,7 +253,7 @@ impl Job<'_> {
             _ => &[],
         };
         let mut offset = 0;
-        reconstruct(&self.record, part, true, &mut |bytes: &[u8]| {
+        reconstruct(&self.record, part, &mut |bytes: &[u8]| {
             check_cancelled(progress)?;
             for name in std::iter::once(&self.name).chain(&self.also) {
                 write(name, offset, bytes)?;

@@ -17,7 +17,7 @@ pub(crate) struct Coding {
 }
 
 /// What quantising a chunk leaves.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Levels {
     /// Levels of the min-max and sign quantisers: one vector a context.
     pub(crate) symbols: Vec<Vec<u8>>,

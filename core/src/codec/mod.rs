@@ -7,6 +7,7 @@ mod payload;
 #[cfg(test)]
 mod predecessor_tests;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use rayon::prelude::*;
@@ -14,7 +15,7 @@ use rayon::prelude::*;
 use self::levels::{Coding, Levels};
 pub(crate) use self::payload::Payload;
 use crate::delta;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Moments, Plan, Rescale, energy};
 use crate::quantize::{Importance, Quantizer};
 use crate::tensor::Dtype;
@@ -39,8 +40,14 @@ pub(crate) struct Coded {
 /// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite, or too
 /// large for a transform in `f32`.
 ///
-/// Both element types must be coded ones (checked by the caller), so that taking differences cannot fail.
-pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded>> {
+/// What a reader will reconstruct, in `dtype`, goes to `sink`. Both element types must be coded ones (checked by the
+/// caller), so that taking differences cannot fail.
+pub(crate) fn encode_tensor(
+    pair: &Pair<'_>,
+    plan: &Plan,
+    dtype: Dtype,
+    sink: &mut Sink<'_>,
+) -> Result<Option<Coded>> {
     let grid = Grid::new(pair.rows, pair.cols, plan.transform.block());
     let source = |chunk: &Chunk, out: &mut Vec<f32>| pair.diff(chunk, out);
     let Some(survey) = Survey::take(&grid, plan, &source) else { return Ok(None) };
@@ -63,24 +70,62 @@ pub(crate) fn encode_tensor(pair: &Pair<'_>, plan: &Plan) -> Result<Option<Coded
     if !moments.dd.is_finite() || !moments.dr.is_finite() || !moments.abs_r.is_finite() {
         return Ok(None);
     }
-    let payload = payload::write(&coding, plan.rescale.factor(&moments), levels);
+    let factor = plan.rescale.factor(&moments);
+    let levels_of =
+        |i: usize| levels.get(i).map(Cow::Borrowed).ok_or_else(|| Error::corrupt("a chunk is gone"));
+    restore(&coding, factor, &levels_of, pair.base, dtype, sink)?;
+    let payload = payload::write(&coding, factor, levels);
     Ok(Some(Coded { payload, energy: moments.dd }))
 }
 
-/// The weights of one chunk: `out` = base + factor * reconstruction, in `dtype`; all slices cover just the chunk.
-pub(crate) fn decode_chunk(
+/// Feeds `base` plus the coded delta, in `dtype`, to `sink`.
+pub(crate) fn decode_tensor(
     payload: &Payload<'_>,
-    index: usize,
     base: (Dtype, &[u8]),
     dtype: Dtype,
-    out: &mut [u8],
+    sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let chunk = payload.coding.grid.chunk(index);
-    let levels = payload.levels(index)?;
-    with_scratch(|Scratch { restored, coeffs, .. }| {
-        payload.coding.dequantize(&levels, &chunk, coeffs, restored)?;
-        delta::apply(base, restored, payload.factor, dtype, out)
-    })
+    let levels = |i: usize| payload.levels(i).map(Cow::Owned);
+    restore(&payload.coding, payload.factor, &levels, base, dtype, sink)
+}
+
+/// Receives the bytes of a tensor, in order.
+pub(crate) type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+
+/// Feeds base + factor * reconstruction to `sink`, some chunks at a time; `levels` gives those of a chunk.
+fn restore<'a>(
+    coding: &Coding,
+    factor: f32,
+    levels: &(dyn Fn(usize) -> Result<Cow<'a, Levels>> + Sync),
+    base: (Dtype, &[u8]),
+    dtype: Dtype,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    const CHUNKS_PER_THREAD: usize = 4;
+    let batch = rayon::current_num_threads() * CHUNKS_PER_THREAD;
+    let size = dtype.bitsize() / 8;
+    let mut buffer = Vec::new();
+    for first in (0..coding.grid.chunks()).step_by(batch) {
+        let numbers = first..coding.grid.chunks().min(first + batch);
+        let chunks: Vec<_> = numbers.map(|i| (i, coding.grid.chunk(i))).collect();
+        buffer.resize(chunks.iter().map(|(_, chunk)| chunk.len() * size).sum(), 0);
+        let mut rest = buffer.as_mut_slice();
+        let mut work = Vec::with_capacity(chunks.len());
+        for (i, chunk) in chunks {
+            let (out, tail) = rest.split_at_mut(chunk.len() * size);
+            rest = tail;
+            work.push((i, chunk, out));
+        }
+        work.into_par_iter().try_for_each(|(i, chunk, out)| {
+            let levels = levels(i)?;
+            with_scratch(|Scratch { restored, coeffs, .. }| {
+                coding.dequantize(&levels, &chunk, coeffs, restored)?;
+                delta::apply(part(base, &chunk), restored, factor, dtype, out)
+            })
+        })?;
+        sink(&buffer)?;
+    }
+    Ok(())
 }
 
 /// Buffers that a thread uses for one chunk after another: fresh memory costs more than most of the stages.
