@@ -145,7 +145,8 @@ impl pulp::NullaryFnOnce for Quantize<'_> {
         for block in chunk.blocks.clone() {
             let class = coding.class(block);
             if !coding.is_transformed(class) {
-                levels.means.push((coding.mean(delta, chunk, block) / coding.step).round_ties_even());
+                // Adding 0 makes a negative zero a positive one: an integer has but one.
+                levels.means.push((coding.mean(delta, chunk, block) / coding.step).round_ties_even() + 0.0);
                 continue;
             }
             for &band in bands {

@@ -43,8 +43,8 @@ impl Strategy {
     /// A class index for each block: blocks by descending score (ties: lower index first), then for each class in
     /// turn `round(n * share)` blocks (half to even, at most what is left).
     ///
-    /// The first class gets one block at least, and what rounding leaves over joins the last class. With `drop_rest`,
-    /// as the predecessor did, neither is so: what is left over stays without a class (`None`).
+    /// What rounding leaves over joins the last class, or with `drop_rest` stays without a class (`None`), as the
+    /// predecessor did.
     pub(crate) fn allocate(&self, scores: &[f64], drop_rest: bool) -> Vec<Option<u8>> {
         let mut order: Vec<usize> = (0..scores.len()).collect();
         let score = |i: &usize| scores.get(*i).copied().unwrap_or(0.0);
@@ -52,8 +52,7 @@ impl Strategy {
         let mut classes = vec![None; scores.len()];
         let mut left = order.as_slice();
         for (class, &(_, share)) in self.0.iter().enumerate() {
-            let least = usize::from(class == 0 && share > 0.0 && !drop_rest);
-            let wanted = least.max((scores.len() as f64 * share).round_ties_even() as usize);
+            let wanted = (scores.len() as f64 * share).round_ties_even() as usize;
             let last = class + 1 == self.0.len() && !drop_rest;
             let (now, rest) = left.split_at(if last { left.len() } else { wanted.min(left.len()) });
             for &block in now {
