@@ -206,7 +206,7 @@ fn wide(x: &[f32], y: &[f32]) -> f64 {
 
 /// Below this squared cosine between a delta and its reconstruction there is nothing worth the noise: the factor is
 /// then the one of least error.
-const MIN_COS2: f64 = 1e-3;
+const MIN_COS2: f64 = 1.0 / 256.0;
 
 impl Rescale {
     /// The factor; 1 where none can be found.
