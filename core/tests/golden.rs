@@ -1,6 +1,7 @@
 //! Files that released versions wrote, decoded forever.
 //!
-//! A file that is missing is written only where `DELTA_DCT_WRITE_GOLDEN=1`; after that it is never written again.
+//! A file that is missing is written only where `DELTA_DCT_WRITE_GOLDEN=1` (run this test alone then); after that it is
+//! never written again. Until the first release the format may still change: then delete them all and write them anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "golden/pairs.rs"]

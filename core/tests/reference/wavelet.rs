@@ -1,5 +1,7 @@
 //! The inverse wavelet transform of a block.
 
+use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+
 use super::entropy::Bytes;
 
 /// A wavelet transform as a payload describes it.
@@ -23,7 +25,7 @@ impl Dwt {
         let (levels, keep) = (params.u8().into(), params.u8());
         let filter = |taps: &[f32]| Wavelet::Filter(taps.to_vec());
         let wavelet = match params.u8() {
-            0 => filter(&[0.70710677, 0.70710677]),
+            0 => filter(&[FRAC_1_SQRT_2, FRAC_1_SQRT_2]),
             1 => filter(&[0.4829629, 0.8365163, 0.22414387, -0.12940952]),
             2 => filter(&[0.33267055, 0.8068915, 0.4598775, -0.13501102, -0.08544128, 0.035226292]),
             #[rustfmt::skip]
@@ -34,7 +36,7 @@ impl Dwt {
             4 => filter(&[
                 0.0322231, -0.012603967, -0.099219546, 0.2978578, 0.8037388, 0.49761867, -0.029635528, -0.075765714,
             ]),
-            5 => Wavelet::Lifting(vec![(-0.5, 0.25)], 1.4142135, 0.70710677),
+            5 => Wavelet::Lifting(vec![(-0.5, 0.25)], SQRT_2, FRAC_1_SQRT_2),
             6 => Wavelet::Lifting(
                 vec![(-1.5861343, -0.052980117), (0.8829111, 0.44350687)],
                 1.1496044,
