@@ -221,19 +221,14 @@ impl<'a> Shared<'a> {
         comparable && delta::cast(self.base, self.tuned.dtype, &mut cast).is_ok() && cast == self.head
     }
 
-    fn link(&self) -> BaseLink {
-        BaseLink {
-            name: self.base_name.to_owned(),
-            dtype: self.base.0,
-            rows: self.rows,
-            digest: digest(self.base.1),
-        }
+    fn link(&self, digest: u64) -> BaseLink {
+        BaseLink { name: self.base_name.to_owned(), dtype: self.base.0, rows: self.rows, digest }
     }
 
     /// The base itself: the truth, or a choice (`lossy`).
     fn base_itself(&self, lossy: bool) -> Result<Encoded> {
         let tail = planes::encode(self.tail, plane_count(self.tuned.dtype));
-        let body = Body::Base { link: self.link(), tail: &tail };
+        let body = Body::Base { link: self.link(digest(self.base.1)), tail: &tail };
         if !lossy {
             return Ok(finish(self.name, self.tuned, self.tuned.dtype, body, digest(self.tuned.bytes)));
         }
@@ -254,34 +249,44 @@ impl<'a> Shared<'a> {
         let coded = encode_delta(&pair, &plan, dtype, &mut |bytes| check.add(bytes))?;
         let Some(Coded { payload, energy }) = coded else { return Ok(None) };
         let tail = planes::encode(self.tail, plane_count(dtype));
-        let body = Body::Delta { link: self.link(), payload: &payload, tail: &tail };
+        let link = self.link(check.base_hasher.finish());
+        let body = Body::Delta { link, payload: &payload, tail: &tail };
         let relative_error = Some(check.error / energy);
         let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
         Ok(Some(Encoded { relative_error, ..encoded }))
     }
 }
 
-/// Digest of what a reader will reconstruct, and its distance from the fine-tuned values.
+/// Digests of what a reader will reconstruct and of the base, and the distance from the fine-tuned values.
 struct Check<'a> {
     dtype: Dtype,
+    base: (Dtype, &'a [u8]),
     tuned: (Dtype, &'a [u8]),
     hasher: XxHash3_64,
+    base_hasher: XxHash3_64,
     /// Sum of squares.
     error: f64,
 }
 
 impl<'a> Check<'a> {
     fn new(shared: &Shared<'a>, dtype: Dtype) -> Self {
-        Self { dtype, tuned: (shared.tuned.dtype, shared.head), hasher: XxHash3_64::new(), error: 0.0 }
+        let (hasher, base_hasher) = (XxHash3_64::new(), XxHash3_64::new());
+        let tuned = (shared.tuned.dtype, shared.head);
+        Self { dtype, base: shared.base, tuned, hasher, base_hasher, error: 0.0 }
     }
 
-    /// Takes the next bytes of the reconstruction of the shared rows.
+    /// Takes the next bytes of the reconstruction of the shared rows. The base has just been read for them, so that
+    /// its digest costs no memory traffic here.
     fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        let elements = bytes.len() / element(self.dtype);
+        let next = |(dtype, rest): &mut (Dtype, &'a [u8])| {
+            let (now, later) = rest.split_at((elements * element(*dtype)).min(rest.len()));
+            *rest = later;
+            (*dtype, now)
+        };
         self.hasher.write(bytes);
-        let len = bytes.len() / element(self.dtype) * element(self.tuned.0);
-        let (now, later) = self.tuned.1.split_at(len.min(self.tuned.1.len()));
-        self.tuned.1 = later;
-        self.error += distance((self.dtype, bytes), (self.tuned.0, now))?;
+        self.base_hasher.write(next(&mut self.base).1);
+        self.error += distance((self.dtype, bytes), next(&mut self.tuned))?;
         Ok(())
     }
 
