@@ -105,6 +105,7 @@ pub enum Rescale {
 pub(crate) struct Moments {
     pub(crate) dd: f64,
     pub(crate) dr: f64,
+    pub(crate) rr: f64,
     pub(crate) abs_d: f64,
     pub(crate) abs_r: f64,
 }
@@ -115,7 +116,10 @@ impl Moments {
         let mut moments = Self { dd: energy(delta), ..Self::default() };
         match rescale {
             Rescale::None => {}
-            Rescale::Unbiased => moments.dr = product(delta, restored),
+            Rescale::Unbiased => {
+                moments.dr = product(delta, restored);
+                moments.rr = energy(restored);
+            }
             Rescale::MeanAbs => {
                 moments.abs_d = magnitude(delta);
                 moments.abs_r = magnitude(restored);
@@ -128,6 +132,7 @@ impl Moments {
         Self {
             dd: self.dd + other.dd,
             dr: self.dr + other.dr,
+            rr: self.rr + other.rr,
             abs_d: self.abs_d + other.abs_d,
             abs_r: self.abs_r + other.abs_r,
         }
@@ -199,13 +204,21 @@ fn wide(x: &[f32], y: &[f32]) -> f64 {
     x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
 }
 
+/// Below this squared cosine between a delta and its reconstruction there is nothing worth the noise: the factor is
+/// then the one of least error.
+const MIN_COS2: f64 = 1.0 / 256.0;
+
 impl Rescale {
     /// The factor; 1 where none can be found.
     pub(crate) fn factor(self, moments: &Moments) -> f32 {
         let factor = match self {
             Self::None => 1.0,
             Self::MeanAbs => moments.abs_d / moments.abs_r,
-            Self::Unbiased => moments.dd / moments.dr,
+            // The unbiased reconstruction is off by 1 / cos^2 - 1 times the delta's energy.
+            Self::Unbiased if moments.dr * moments.dr > MIN_COS2 * moments.dd * moments.rr => {
+                moments.dd / moments.dr
+            }
+            Self::Unbiased => moments.dr / moments.rr,
         };
         if factor.is_finite() && factor > 0.0 { factor as f32 } else { 1.0 }
     }

@@ -203,7 +203,8 @@ fn what_is_no_delta_is_refused() {
 /// decoding names the id.
 #[test]
 fn unknown_ids_are_named_and_the_file_is_still_listed() {
-    let changes: [(&str, fn(&mut Record, &mut Vec<u8>)); 5] = [
+    type Change = fn(&mut Record, &mut Vec<u8>);
+    let changes: [(&str, Change); 5] = [
         ("record kind 77", |_, bytes| bytes[0] = 77),
         ("dtype id 78", |_, bytes| bytes[1] = 78),
         ("transform id 79", |record, bytes| {

@@ -77,6 +77,12 @@ impl Coding {
         bits > 0 || self.predecessor()
     }
 
+    /// Whether no block has bits, as where a share of few blocks rounds to none. A factor that made their means as
+    /// large as the whole delta would multiply noise.
+    pub(crate) fn keeps_means_alone(&self) -> bool {
+        !(0..self.grid.blocks()).any(|block| self.is_transformed(self.class(block)))
+    }
+
     pub(crate) fn predecessor(&self) -> bool {
         matches!(&self.quantizer, Quantizer::MinMax(MinMax { predecessor: true, .. }))
     }

@@ -55,14 +55,15 @@ pub(crate) fn encode_tensor(
     let classes = survey.classes(&grid, &transform, &plan.quantizer, &source)?;
     let coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 
+    let rescale = if coding.keeps_means_alone() { Rescale::None } else { plan.rescale };
     let coded = in_chunks(&coding.grid, |chunk, Scratch { delta, restored, coeffs }| {
         source(chunk, delta);
         let levels = coding.quantize(delta, chunk);
-        if plan.rescale == Rescale::None {
-            return Ok((levels, Moments::of(plan.rescale, delta, &[])));
+        if rescale == Rescale::None {
+            return Ok((levels, Moments::of(rescale, delta, &[])));
         }
         coding.dequantize(&levels, chunk, coeffs, restored)?;
-        Ok((levels, Moments::of(plan.rescale, delta, restored)))
+        Ok((levels, Moments::of(rescale, delta, restored)))
     });
     let (levels, moments): (Vec<Levels>, Vec<Moments>) =
         coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
@@ -70,7 +71,7 @@ pub(crate) fn encode_tensor(
     if !moments.dd.is_finite() || !moments.dr.is_finite() || !moments.abs_r.is_finite() {
         return Ok(None);
     }
-    let factor = plan.rescale.factor(&moments);
+    let factor = rescale.factor(&moments);
     let levels_of =
         |i: usize| levels.get(i).map(Cow::Borrowed).ok_or_else(|| Error::corrupt("a chunk is gone"));
     restore(&coding, factor, &levels_of, pair.base, dtype, sink)?;

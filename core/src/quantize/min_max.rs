@@ -123,13 +123,16 @@ impl std::str::FromStr for Importance {
 /// with one bit.
 #[inline(always)]
 pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut Vec<u8>) -> (f32, f32) {
+    // Adding 0 makes a negative zero a positive one: a file knows only that.
+    let positive = |(lo, hi): (f32, f32)| (lo + 0.0, hi + 0.0);
     if bits == 1 && !exact {
         levels.extend(coeffs.iter().map(|&x| u8::from(x >= 0.0)));
-        return halves(coeffs);
+        return positive(halves(coeffs));
     }
-    let (lo, hi) = extremes(coeffs);
-    let (lo, hi) =
-        if exact { (lo, hi) } else { (outward(lo, f32::NEG_INFINITY), outward(hi, f32::INFINITY)) };
+    let (lo, hi) = match (extremes(coeffs), exact) {
+        (range, true) => positive(range),
+        ((lo, hi), false) => positive((outward(lo, f32::NEG_INFINITY), outward(hi, f32::INFINITY))),
+    };
     let n = ((1u32 << bits) - 1) as f32;
     let width = hi - lo;
     if width == 0.0 {

@@ -2,7 +2,7 @@
 //! crate. What it makes of a file must be what the crate makes of it, to the bit.
 //!
 //! It trusts its input: damaged files are the crate's business (`hostile.rs`). It panics where a file is wrong.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::manual_is_multiple_of)]
 
 pub mod cosine;
 pub mod entropy;

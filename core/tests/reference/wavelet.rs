@@ -1,5 +1,7 @@
 //! The inverse wavelet transform of a block.
 
+use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+
 use super::entropy::Bytes;
 
 /// A wavelet transform as a payload describes it.
@@ -23,20 +25,20 @@ impl Dwt {
         let (levels, keep) = (params.u8().into(), params.u8());
         let filter = |taps: &[f32]| Wavelet::Filter(taps.to_vec());
         let wavelet = match params.u8() {
-            0 => filter(&[0.70710677, 0.70710677]),
-            1 => filter(&[0.48296291, 0.8365163, 0.22414387, -0.12940952]),
-            2 => filter(&[0.33267055, 0.8068915, 0.4598775, -0.13501102, -0.08544127, 0.035226292]),
+            0 => filter(&[FRAC_1_SQRT_2, FRAC_1_SQRT_2]),
+            1 => filter(&[0.4829629, 0.8365163, 0.22414387, -0.12940952]),
+            2 => filter(&[0.33267055, 0.8068915, 0.4598775, -0.13501102, -0.08544128, 0.035226292]),
             #[rustfmt::skip]
             3 => filter(&[
-                0.23037781, 0.71484657, 0.63088077, -0.027983769, -0.18703481, 0.030841382, 0.032883012, -0.010597402,
+                0.23037781, 0.71484657, 0.6308808, -0.02798377, -0.18703481, 0.030841382, 0.03288301, -0.010597402,
             ]),
             #[rustfmt::skip]
             4 => filter(&[
-                0.0322231, -0.012603967, -0.09921954, 0.2978578, 0.80373875, 0.49761867, -0.029635528, -0.075765714,
+                0.0322231, -0.012603967, -0.099219546, 0.2978578, 0.8037388, 0.49761867, -0.029635528, -0.075765714,
             ]),
-            5 => Wavelet::Lifting(vec![(-0.5, 0.25)], 1.4142136, 0.70710677),
+            5 => Wavelet::Lifting(vec![(-0.5, 0.25)], SQRT_2, FRAC_1_SQRT_2),
             6 => Wavelet::Lifting(
-                vec![(-1.5861343, -0.05298012), (0.8829111, 0.44350685)],
+                vec![(-1.5861343, -0.052980117), (0.8829111, 0.44350687)],
                 1.1496044,
                 0.86986445,
             ),
@@ -121,7 +123,6 @@ fn learned(params: &mut Bytes<'_>) -> Vec<f32> {
 impl Wavelet {
     /// One level, from its low and its high values.
     fn inverse(&self, low: &[f32], high: &[f32]) -> Vec<f32> {
-        let (mut low, mut high) = (low.to_vec(), high.to_vec());
         let n = low.len() + high.len();
         let mut x = vec![0.0; n];
         match self {
@@ -144,18 +145,17 @@ impl Wavelet {
                 }
             }
             Self::Lifting(steps, big, small) => {
-                low.iter_mut().for_each(|x| *x *= small);
-                high.iter_mut().for_each(|x| *x *= big);
+                low.iter().enumerate().for_each(|(i, &v)| x[2 * i] = small * v);
+                high.iter().enumerate().for_each(|(i, &v)| x[2 * i + 1] = big * v);
                 for &(a, b) in steps.iter().rev() {
-                    for (i, low) in low.iter_mut().enumerate() {
-                        *low -= b * (high[i.saturating_sub(1)] + high[i.min(high.len() - 1)]);
-                    }
-                    for (i, high) in high.iter_mut().enumerate() {
-                        *high -= a * (low[i] + low[(i + 1).min(low.len() - 1)]);
+                    for (first, factor) in [(0, b), (1, a)] {
+                        for i in (first..n).step_by(2) {
+                            let before = x[if i == 0 { 1 } else { i - 1 }];
+                            let after = x[if i + 1 == n { n - 2 } else { i + 1 }];
+                            x[i] -= factor * (before + after);
+                        }
                     }
                 }
-                low.iter().enumerate().for_each(|(i, &v)| x[2 * i] = v);
-                high.iter().enumerate().for_each(|(i, &v)| x[2 * i + 1] = v);
             }
         }
         x
