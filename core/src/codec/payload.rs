@@ -151,15 +151,6 @@ impl<'a> Payload<'a> {
         Ok(format!("{transform} | {quantizer}"))
     }
 
-    pub(crate) fn chunks(&self) -> usize {
-        self.chunks.len()
-    }
-
-    /// Chunk `i < chunks()`.
-    pub(crate) fn chunk(&self, i: usize) -> Chunk {
-        self.coding.grid.chunk(i)
-    }
-
     /// Splits what is left of `input` into the streams of the chunks.
     fn read_chunks(&mut self, input: &mut Reader<'a>) -> Result<()> {
         let (mut range, mut mean) = (0, 0);

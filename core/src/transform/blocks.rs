@@ -62,7 +62,7 @@ impl Blocks {
     /// Mean over the padded block `i`.
     #[inline(always)]
     pub(crate) fn mean(&self, chunk: &[f32], i: usize) -> f32 {
-        let sum = self.sum(chunk, i, |x| f64::from(x));
+        let sum = self.sum(chunk, i, f64::from);
         (sum / (self.side * self.side) as f64) as f32
     }
 
