@@ -30,7 +30,7 @@ pub(crate) struct MethodArgs {
     /// Weights of the frequencies: none or jpeg
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
-    /// haar, db2, db3, db4, sym4, cdf53, cdf97 or learned
+    /// haar, db2, db3, db4, sym4, cdf5/3, cdf9/7 or learned
     #[arg(long, value_name = "NAME")]
     wavelet: Option<String>,
     /// Decomposition levels of the wavelet

@@ -194,6 +194,9 @@ impl<'a> Payload<'a> {
         counts.pop();
         let mut integers = vec![0i32; counts.pop().unwrap_or(0)];
         detokenize(&tokens, &mut extra, &mut integers)?;
+        if extra.used("the extra bits of a chunk")? != bytes.extra.len() {
+            return Err(Error::corrupt("extra bits left over in a chunk"));
+        }
         let part = |range: &Range<usize>| self.ranges.get(range.clone()).unwrap_or_default().to_vec();
         let means = self.means.get(bytes.means.clone()).unwrap_or_default().to_vec();
         Ok(Levels { symbols: streams, integers, positions, ranges: part(&bytes.ranges), means })

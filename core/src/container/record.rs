@@ -1,4 +1,4 @@
-//! One record: a header, a body, a checksum (FORMAT.md, "Record").
+//! One record: a header and a body (FORMAT.md, "Record"). Its checksum belongs to the entry that holds it.
 
 use std::hash::Hasher;
 

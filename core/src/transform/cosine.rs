@@ -29,6 +29,12 @@ use std::f64::consts::PI;
 
 use pulp::{NullaryFnOnce, Simd};
 
+/// The f32 nearest to the exact cosine, whose zeros are not exact in f64.
+fn cosine(angle: f64) -> f32 {
+    let value = angle.cos();
+    if value.abs() < 1e-12 { 0.0 } else { value as f32 }
+}
+
 /// The constants of transforms of `n` values.
 #[derive(Clone, Debug)]
 pub(super) struct Constants {
@@ -62,8 +68,8 @@ impl Constants {
         for k in 0..n {
             for i in 0..n {
                 // Reduced to one turn, so that the argument of cos is as exact as its value must be.
-                constants.dense_ii.push(angle(2 * k * (2 * i + 1) % (8 * n)).cos() as f32);
-                constants.dense_iv.push(angle((2 * k + 1) * (2 * i + 1) % (8 * n)).cos() as f32);
+                constants.dense_ii.push(cosine(angle(2 * k * (2 * i + 1) % (8 * n))));
+                constants.dense_iv.push(cosine(angle((2 * k + 1) * (2 * i + 1) % (8 * n))));
             }
         }
         constants

@@ -8,7 +8,7 @@
 //!             x *= 0xac4c1b51;  x ^= x >> 15;  x *= 0x31848bab;  x ^= x >> 14
 //! ```
 //!
-//! For the weight with index i in its tensor (row-major, 64 bits: high and low word) and a seed of 64 bits,
+//! For the weight with index i in its matrix (row-major, 64 bits: high and low word) and a seed of 64 bits,
 //!
 //! ```text
 //! a = m(m(seed_low + 0x9e3779b9, 0) + seed_high, 0)

@@ -23,7 +23,8 @@ pub fn inverse(coefficients: &[f32], n: usize) -> Vec<f32> {
 }
 
 fn cos(numerator: usize, denominator: usize) -> f32 {
-    (PI * (numerator % (2 * denominator)) as f64 / denominator as f64).cos() as f32
+    let value = (PI * (numerator % (2 * denominator)) as f64 / denominator as f64).cos();
+    if value.abs() < 1e-12 { 0.0 } else { value as f32 }
 }
 
 fn sin(numerator: usize, denominator: usize) -> f32 {

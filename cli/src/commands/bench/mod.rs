@@ -49,11 +49,11 @@ pub(crate) struct BenchArgs {
 #[command(next_help_heading = "Synthetic pair (Gaussian, one matrix per thread)")]
 struct SyntheticArgs {
     /// Rows of a matrix
-    #[arg(long, default_value_t = 4096, value_name = "N", conflicts_with = "base")]
+    #[arg(long, default_value_t = 1024, value_name = "N", conflicts_with = "base")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     rows: u32,
     /// Columns of a matrix
-    #[arg(long, default_value_t = 4096, value_name = "N", conflicts_with = "base")]
+    #[arg(long, default_value_t = 1024, value_name = "N", conflicts_with = "base")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     cols: u32,
     /// Type of the weights
