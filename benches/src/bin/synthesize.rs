@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use delta_dct::{CheckpointWriter, Dtype, Layout, Result, Shard};
-use delta_dct_benches::{Llama, Tensor, hash_name, peak_resident};
+use delta_dct_benches::{Llama, Tensor, hash_name};
 use rayon::prelude::*;
 
 /// Bytes of a file at most, where a single tensor is not larger.
@@ -98,11 +98,10 @@ fn main() -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     println!("{model:?}");
     println!(
-        "2 x {weights} weights, {} tensors, {} files each; {seconds:.1} s, {:.0} MB/s, peak {} MiB",
+        "2 x {weights} weights, {} tensors, {} files each; {seconds:.1} s, {:.0} MB/s",
         tensors.len(),
         layout.shards.len(),
         (2 * weights * options.dtype.bytes()) as f64 / 1e6 / seconds,
-        peak_resident().unwrap_or(0) >> 20,
     );
     Ok(())
 }

@@ -41,7 +41,7 @@ pub trait Progress: Sync {
 /// Mapped pages count as the program's memory until they are given back, and a single tensor can have gigabytes.
 /// What is still in use comes back from the system's cache at once, so that no stage has to tell what it is done with.
 fn with_bounded_memory<T>(checkpoints: &[&Checkpoint], work: impl FnOnce() -> T) -> T {
-    const PAUSE: Duration = Duration::from_millis(20);
+    const PAUSE: Duration = Duration::from_millis(10);
     let (done, wait) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let release = move || {

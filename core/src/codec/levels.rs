@@ -98,7 +98,9 @@ impl Coding {
         let which = self.transformed(chunk);
         let coeffs = self.transform.forward(delta, chunk, &which);
         let bands = self.transform.bands(chunk, coeffs.positions.len());
-        let symbols = (0..self.contexts()).map(|_| Vec::with_capacity(coeffs.values.len())).collect();
+        // Of just the right size: all chunks of a tensor wait for its factor, and what is left over would add up.
+        let counts = self.counts(chunk, coeffs.positions.len());
+        let symbols = counts.into_iter().take(self.contexts()).map(Vec::with_capacity).collect();
         let mut levels = Levels { symbols, ..Levels::default() };
         let (coding, values) = (self, &coeffs.values);
         let quantize = Quantize { coding, coeffs: values, bands: &bands, chunk, delta, levels: &mut levels };

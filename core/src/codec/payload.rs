@@ -357,7 +357,7 @@ impl Coding {
     }
 
     /// Number of symbols in each stream of `chunk`.
-    fn counts(&self, chunk: &Chunk, kept: usize) -> Vec<usize> {
+    pub(super) fn counts(&self, chunk: &Chunk, kept: usize) -> Vec<usize> {
         let bands = self.transform.bands(chunk, kept);
         let mut counts = vec![0; self.contexts()];
         for class in chunk.blocks.clone().map(|i| self.class(i)) {
