@@ -1,7 +1,7 @@
 //! Putting finished work in its place: whole or not at all, and never over something by accident.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
@@ -78,7 +78,9 @@ pub(crate) fn write_inside(folder: &Path, name: &str, content: &[u8]) -> Result<
         return Err(Error::corrupt(format!("{name:?} is not the name of a side file")));
     }
     let path = folder.join(name);
-    let written = fs::create_dir_all(parent(&path)).and_then(|()| fs::write(&path, content));
+    let written = fs::create_dir_all(parent(&path))
+        .and_then(|()| fs::File::create_new(&path))
+        .and_then(|mut file| file.write_all(content));
     written.map_err(|e| Error::io("write", &path, e))
 }
 

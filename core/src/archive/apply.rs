@@ -104,6 +104,11 @@ impl Archive {
         }
         let folder = output::temporary_folder(output)?;
         let mut files = Vec::new();
+        let writer = CheckpointWriter::create(folder.path(), &layout, &self.tensor_infos(&jobs))?;
+        let write = |name: &str, offset, bytes: &[u8]| writer.write(name, offset, bytes);
+        let bytes = with_bounded_memory(&[base], || self.run(&jobs, base, progress, &write))?;
+        writer.finish()?;
+        // After the weights: a wrong base is told by its first tensor.
         if !single {
             for (name, _) in self.files() {
                 let entry = self.contents.get(&format!("{SIDE_FILES}{name}"))?;
@@ -112,10 +117,6 @@ impl Archive {
                 files.push(name);
             }
         }
-        let writer = CheckpointWriter::create(folder.path(), &layout, &self.tensor_infos(&jobs))?;
-        let write = |name: &str, offset, bytes: &[u8]| writer.write(name, offset, bytes);
-        let bytes = with_bounded_memory(&[base], || self.run(&jobs, base, progress, &write))?;
-        writer.finish()?;
         match single {
             true => output::persist_file_of(&folder, output, overwrite)?,
             false => output::persist_folder(folder, output, overwrite)?,
@@ -129,12 +130,6 @@ impl Archive {
         let start = Instant::now();
         let jobs = self.jobs(base)?;
         self.layout()?;
-        for (name, _) in self.files() {
-            let entry = self.contents.get(&format!("{SIDE_FILES}{name}"))?;
-            if let Some(base) = base {
-                side_files::decode(entry, &name, base)?;
-            }
-        }
         match base {
             Some(base) => {
                 with_bounded_memory(&[base], || self.run(&jobs, base, progress, &|_, _, _| Ok(())))?;
@@ -143,6 +138,12 @@ impl Archive {
                 for job in &jobs {
                     check_structure(&job.record).map_err(|e| e.in_tensor(job.name))?;
                 }
+            }
+        }
+        for (name, _) in self.files() {
+            let entry = self.contents.get(&format!("{SIDE_FILES}{name}"))?;
+            if let Some(base) = base {
+                side_files::decode(entry, &name, base)?;
             }
         }
         let seconds = start.elapsed().as_secs_f64();
@@ -180,7 +181,7 @@ impl Archive {
             }
             let base = match (base, record.body.link()) {
                 (Some(base), Some(link)) => {
-                    Some(find(base, link).map_err(|e| self.explain(e, base).in_tensor(name))?)
+                    Some(find(base, link, &record.shape).map_err(|e| self.explain(e, base).in_tensor(name))?)
                 }
                 _ => None,
             };
@@ -279,14 +280,18 @@ impl Archive {
     }
 }
 
-/// The base tensor of `link`, found by name, with enough rows of its dtype.
-fn find<'a>(base: &'a Checkpoint, link: &Link) -> Result<TensorView<'a>> {
+/// The base tensor of `link`, found by name, of its dtype, and with enough rows of those of `shape`.
+fn find<'a>(base: &'a Checkpoint, link: &Link, shape: &[usize]) -> Result<TensorView<'a>> {
     let wrong = |what: String| {
         Error::mismatch(format!("{} is not the base of this file: {what}", base.path().display()))
     };
     let view = base.get(&link.name).ok_or_else(|| wrong(format!("it has no tensor {}", link.name)))?;
     if view.dtype != link.dtype {
         return Err(wrong(format!("its {} is {}, not {}", link.name, view.dtype, link.dtype)));
+    }
+    let row = |shape: &[usize]| shape.get(1..).unwrap_or_default().to_vec();
+    if row(view.shape) != row(shape) || view.shape.first().copied().unwrap_or(1) < link.rows {
+        return Err(wrong(format!("its {} has the shape {:?}", link.name, view.shape)));
     }
     Ok(view)
 }

@@ -43,16 +43,6 @@ pub fn compress(
     options: &CompressOptions,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    with_bounded_memory(&[base, finetuned], || write(base, finetuned, output, options, progress))
-}
-
-fn write(
-    base: &Checkpoint,
-    finetuned: &Checkpoint,
-    output: &Path,
-    options: &CompressOptions,
-    progress: &dyn Progress,
-) -> Result<Summary> {
     let start = Instant::now();
     let (base_infos, infos) = (infos(base), infos(finetuned));
     let pairing = pair(&base_infos, &infos);
@@ -67,7 +57,7 @@ fn write(
     let ties = Ties::find(finetuned, &pairing, &options.selection);
     let mut notes = notes(base, finetuned, &pairing, &ties);
     let mut tensors = Vec::with_capacity(pairing.links.len());
-    encode_tensors(base, finetuned, &pairing, &options.selection, &ties, progress, &mut |link, encoded| {
+    let mut add = |link: &PairLink, encoded: Encoded| {
         let bytes = file.add(&link.name, &encoded.record)? as u64;
         let tied = ties.target(&link.name).is_some();
         let relation = if tied { "tied" } else { relation_word(&link.relation) };
@@ -79,6 +69,9 @@ fn write(
             ..encoded.summary
         });
         Ok(())
+    };
+    with_bounded_memory(&[base, finetuned], || {
+        encode_tensors(base, finetuned, &pairing, &options.selection, &ties, progress, &mut add)
     })?;
     ties.share_errors(&mut tensors);
     let files = add_side_files(base, finetuned, &mut file)?;
