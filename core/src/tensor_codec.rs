@@ -216,9 +216,15 @@ impl<'a> Shared<'a> {
         if self.base.0 == self.tuned.dtype {
             return self.base.1 == self.head;
         }
-        let mut cast = vec![0; self.head.len()];
-        let comparable = is_coded(self.base.0) && is_coded(self.tuned.dtype);
-        comparable && delta::cast(self.base, self.tuned.dtype, &mut cast).is_ok() && cast == self.head
+        if !is_coded(self.base.0) || !is_coded(self.tuned.dtype) {
+            return false;
+        }
+        let mut rest = self.head;
+        let equal = cast(self.base, self.tuned.dtype, &mut |piece| {
+            rest = rest.strip_prefix(piece).ok_or_else(|| Error::mismatch("another value"))?;
+            Ok(())
+        });
+        equal.is_ok() && rest.is_empty()
     }
 
     fn link(&self, digest: u64) -> BaseLink {
@@ -227,15 +233,17 @@ impl<'a> Shared<'a> {
 
     /// The base itself: the truth, or a choice (`lossy`).
     fn base_itself(&self, lossy: bool) -> Result<Encoded> {
-        let tail = planes::encode(self.tail, plane_count(self.tuned.dtype));
-        let body = Body::Base { link: self.link(digest(self.base.1)), tail: &tail };
+        let dtype = self.tuned.dtype;
+        let tail = planes::encode(self.tail, plane_count(dtype));
         if !lossy {
-            return Ok(finish(self.name, self.tuned, self.tuned.dtype, body, digest(self.tuned.bytes)));
+            let body = Body::Base { link: self.link(digest(self.base.1)), tail: &tail };
+            return Ok(finish(self.name, self.tuned, dtype, body, digest(self.tuned.bytes)));
         }
-        let mut check = Check::new(self, self.tuned.dtype);
-        cast(self.base, self.tuned.dtype, &mut |bytes| check.add(bytes))?;
-        let relative_error = Some(check.error / distance(self.base, (self.tuned.dtype, self.head))?);
-        let encoded = finish(self.name, self.tuned, self.tuned.dtype, body, check.digest(self.tail));
+        let mut check = Check::new(self, dtype);
+        cast(self.base, dtype, &mut |bytes| check.add(bytes))?;
+        let relative_error = Some(check.error / distance(self.base, (dtype, self.head))?);
+        let body = Body::Base { link: self.link(check.base_hasher.finish()), tail: &tail };
+        let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
         Ok(Encoded { relative_error, ..encoded })
     }
 

@@ -152,7 +152,7 @@ fn in_chunks<T: Send>(grid: &Grid, f: impl Fn(&Chunk, &mut Scratch) -> T + Sync 
 }
 
 impl Pair<'_> {
-    /// The delta of `chunk`; zeros if the elements cannot be read as numbers.
+    /// The delta of `chunk`; NaN if the elements cannot be read as numbers.
     fn diff(&self, chunk: &Chunk, out: &mut Vec<f32>) {
         out.resize(chunk.len(), 0.0);
         let (base, tuned) = (part(self.base, chunk), part(self.finetuned, chunk));
