@@ -13,7 +13,7 @@ use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILE
 use crate::error::{Error, ErrorKind, Result};
 use crate::output;
 use crate::reconstruct::{check_structure, linked, reconstruct, tensor_bytes};
-use crate::tensor::{Dtype, TensorView};
+use crate::tensor::{Dtype, TensorInfo, TensorView};
 
 /// An open `.ddct` file.
 pub struct Archive {
@@ -125,6 +125,42 @@ impl Archive {
         Ok(Applied { tensors: self.names.len(), bytes, files, seconds: start.elapsed().as_secs_f64() })
     }
 
+    /// One tensor of the fine-tuned model, in memory; `base` is checked as far as this tensor needs it.
+    ///
+    /// Errors: InvalidArgument (no such tensor), Mismatch (wrong base), Corrupt.
+    pub fn load(&self, base: &Checkpoint, name: &str) -> Result<(TensorInfo, Vec<u8>)> {
+        if !self.names.iter().any(|n| n == name) {
+            return Err(Error::invalid(format!("{} has no tensor {name}", self.path.display())));
+        }
+        let record = self.record(name)?;
+        let info = TensorInfo { dtype: record.dtype, shape: record.shape.clone() };
+        let record = match &record.body {
+            Body::Alias { name: target } => self.record(target)?,
+            _ => record,
+        };
+        let mut bytes = Vec::new();
+        let job = self.job(name, record, Some(base))?;
+        if job.record.shape != info.shape || job.record.dtype != info.dtype {
+            return Err(Error::corrupt("is tied to a tensor of another shape").in_tensor(name));
+        }
+        let append = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        job.decode(self, base, append).map_err(|e| e.in_tensor(name))?;
+        Ok((info, bytes))
+    }
+
+    /// The content of a file that travels along.
+    ///
+    /// Errors: InvalidArgument (no such file), Mismatch (wrong base), Corrupt.
+    pub fn load_file(&self, base: &Checkpoint, name: &str) -> Result<Vec<u8>> {
+        if !self.files().iter().any(|(file, _)| file == name) {
+            return Err(Error::invalid(format!("{} has no file {name}", self.path.display())));
+        }
+        side_files::decode(self.contents.get(&format!("{SIDE_FILES}{name}"))?, name, base)
+    }
+
     /// Checks every entry's checksum and structure; with `base`, also decodes every tensor and compares its digest.
     pub fn verify(&self, base: Option<&Checkpoint>, progress: &dyn Progress) -> Result<Verified> {
         let start = Instant::now();
@@ -179,13 +215,7 @@ impl Archive {
                 ties.entry(target.clone()).or_default().push((name, record.shape));
                 continue;
             }
-            let base = match (base, record.body.link()) {
-                (Some(base), Some(link)) => {
-                    Some(find(base, link, &record.shape).map_err(|e| self.explain(e, base).in_tensor(name))?)
-                }
-                _ => None,
-            };
-            jobs.push(Job { name, also: Vec::new(), record, base });
+            jobs.push(self.job(name, record, base)?);
         }
         for job in &mut jobs {
             let tied = ties.remove(job.name).unwrap_or_default();
@@ -202,6 +232,17 @@ impl Archive {
                 Err(Error::corrupt(format!("tied to {target}, which has no values")).in_tensor(name))
             }
         }
+    }
+
+    /// The work on one record; with `base`, its tensor is found, and its dtype and shape checked.
+    fn job<'a>(&'a self, name: &'a str, record: Record<'a>, base: Option<&'a Checkpoint>) -> Result<Job<'a>> {
+        let base = match (base, record.body.link()) {
+            (Some(base), Some(link)) => {
+                Some(find(base, link, &record.shape).map_err(|e| self.explain(e, base).in_tensor(name))?)
+            }
+            _ => None,
+        };
+        Ok(Job { name, also: Vec::new(), record, base })
     }
 
     /// Dtype and shape of every tensor of the result.
@@ -249,19 +290,29 @@ impl Job<'_> {
         progress: &dyn Progress,
         write: &Write<'_>,
     ) -> Result<()> {
-        let part = match (self.record.body.link(), self.base) {
-            (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base))?,
-            _ => &[],
-        };
         let mut offset = 0;
-        reconstruct(&self.record, part, &mut |bytes: &[u8]| {
+        self.decode(archive, base, |bytes| {
             check_cancelled(progress)?;
             for name in std::iter::once(&self.name).chain(&self.also) {
                 write(name, offset, bytes)?;
             }
             offset += bytes.len() as u64;
             Ok(())
-        })?;
+        })
+    }
+
+    /// Feeds the bytes of the tensor to `sink`, in order.
+    fn decode(
+        &self,
+        archive: &Archive,
+        base: &Checkpoint,
+        mut sink: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let part = match (self.record.body.link(), self.base) {
+            (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base))?,
+            _ => &[],
+        };
+        reconstruct(&self.record, part, &mut sink)?;
         Ok(())
     }
 }

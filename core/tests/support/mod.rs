@@ -292,7 +292,12 @@ impl RoundTrip {
         archive.apply(&open(base), &output, false, &Silent).unwrap();
         assert!(!archive.verify(None, &Silent).unwrap().decoded);
         assert!(archive.verify(Some(&open(base)), &Silent).unwrap().decoded);
-        let (base, result) = (load(base), load(&output));
+        let result = load(&output);
+        for (name, tensor) in &result {
+            let (info, bytes) = archive.load(&open(base), name).unwrap();
+            assert!((info.dtype, &info.shape, &bytes) == (tensor.dtype, &tensor.shape, &tensor.bytes));
+        }
+        let base = load(base);
         let trip = Self { summary, file, output, base, finetuned: tensors, result, dir };
         trip.check_summary(&archive);
         trip.check_tensors();
