@@ -1,9 +1,10 @@
 //! The tensors of a model by name, in `f32`.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use candle_core::{DType, Device, Tensor};
-use delta_dct::{Archive, Checkpoint, Dtype, TensorView};
+use delta_dct::{Archive, Checkpoint, Dtype, Error, TensorView};
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -34,7 +35,7 @@ impl Weights {
     }
 
     fn collect(names: &[&str], load: impl Fn(&&str) -> Result<Option<Tensor>> + Sync) -> Result<Self> {
-        let named = |name: &&str| Ok(load(name)?.map(|tensor| (String::from(*name), tensor)));
+        let named = |name: &&str| Ok(load(name)?.map(|tensor| (modern(name), tensor)));
         let found: Vec<Result<_>> = names.par_iter().map(named).collect();
         let found = found.into_iter().collect::<Result<Vec<_>>>()?;
         Ok(Self { tensors: found.into_iter().flatten().collect() })
@@ -50,10 +51,69 @@ impl Weights {
         self.tensors.insert(name.to_owned(), tensor);
     }
 
+    /// All of them, to be asked for by parts of their names.
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope { weights: self, prefix: String::new() }
+    }
+
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
+}
+
+/// The tensors whose names begin alike.
+#[derive(Clone)]
+pub(crate) struct Scope<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl Scope<'_> {
+    /// Those under `name`.
+    pub(crate) fn at(&self, name: impl Display) -> Self {
+        Self { weights: self.weights, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// Those under `name` if there are any, else these: some checkpoints hold a model without the name of its kind.
+    pub(crate) fn model(&self, name: &str) -> Self {
+        let inner = self.at(name);
+        let prefix = inner.prefix.as_str();
+        let found = self.weights.tensors.range(prefix.to_owned()..).next();
+        if found.is_some_and(|(name, _)| name.starts_with(prefix)) { inner } else { self.clone() }
+    }
+
+    /// Whether there is a tensor `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.weights.get(&format!("{}{name}", self.prefix)).is_some()
+    }
+
+    /// A tensor of the shape that the config asks for. Errors: Mismatch.
+    pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.find(name)?;
+        if tensor.dims() != shape {
+            let message = format!("has the shape {:?}, and config.json asks for {shape:?}", tensor.dims());
+            return Err(Error::mismatch(message).in_tensor(&format!("{}{name}", self.prefix)).into());
+        }
+        Ok(tensor.clone())
+    }
+
+    /// A matrix of `cols` columns, and any number of rows. Errors: Mismatch.
+    pub(crate) fn matrix(&self, name: &str, cols: usize) -> Result<Tensor> {
+        let rows = self.find(name)?.dims().first().copied().unwrap_or(0);
+        self.tensor(name, &[rows, cols])
+    }
+
+    fn find(&self, name: &str) -> Result<&Tensor> {
+        let name = format!("{}{name}", self.prefix);
+        let missing = || Error::mismatch("is missing, and the model needs it").in_tensor(&name);
+        Ok(self.weights.get(&name).ok_or_else(missing)?)
+    }
+}
+
+/// Names that older checkpoints have for weight and bias of a layer norm.
+fn modern(name: &str) -> String {
+    name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 }
 
 /// `view` in `f32`, or `None` for integers and booleans.
