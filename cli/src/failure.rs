@@ -23,6 +23,16 @@ impl From<Error> for Failure {
     }
 }
 
+#[cfg(feature = "eval")]
+impl From<delta_dct_eval::Error> for Failure {
+    fn from(error: delta_dct_eval::Error) -> Self {
+        match error {
+            delta_dct_eval::Error::Delta(error) => error.into(),
+            other => Error::new(other.kind(), other.to_string()).into(),
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)

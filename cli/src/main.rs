@@ -11,10 +11,13 @@
 //! | `table.rs`, `plans.rs`, `units.rs` | how tables, plans and numbers look |
 
 mod commands;
+#[cfg(feature = "eval")]
+mod data_args;
 mod failure;
 mod groups;
 mod interrupt;
 mod method_args;
+mod place;
 mod plans;
 mod progress;
 mod run_args;
@@ -25,6 +28,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "eval")]
+use commands::eval;
 use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
 
 /// Store a fine-tuned model as a very small file against its base model, and get the weights back.
@@ -45,6 +50,8 @@ enum Command {
     Methods(methods::MethodsArgs),
     Demo(demo::DemoArgs),
     Bench(bench::BenchArgs),
+    #[cfg(feature = "eval")]
+    Eval(eval::EvalArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -78,6 +85,8 @@ fn main() -> ExitCode {
         Command::Methods(args) => methods::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Bench(args) => bench::run(args),
+        #[cfg(feature = "eval")]
+        Command::Eval(args) => eval::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match result {

@@ -5,6 +5,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::interrupt;
 
+/// Of work that is counted in something else than bytes.
+#[cfg(feature = "eval")]
+const COUNTING: &str = "{msg:10} [{bar:32}] {human_pos}/{human_len} {per_sec} {eta}";
 const TEMPLATE: &str =
     "{msg:10} [{bar:32}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}";
 
@@ -17,7 +20,17 @@ pub(crate) struct Bar {
 impl Bar {
     /// A bar that appears when the first work begins, or never if `quiet`.
     pub(crate) fn new(quiet: bool) -> Self {
-        let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self::with(quiet, TEMPLATE)
+    }
+
+    /// A bar of things that are not bytes: examples, runs, steps.
+    #[cfg(feature = "eval")]
+    pub(crate) fn counting(quiet: bool) -> Self {
+        Self::with(quiet, COUNTING)
+    }
+
+    fn with(quiet: bool, template: &str) -> Self {
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
         Self { bar: bar.with_style(style.progress_chars("=> ")), quiet }
     }

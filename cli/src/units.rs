@@ -67,6 +67,12 @@ pub(crate) fn relative_error(error: Option<f64>) -> String {
     }
 }
 
+/// A number with `places` decimals, and nothing where there is none.
+#[cfg(feature = "eval")]
+pub(crate) fn decimals(number: Option<f64>, places: usize) -> String {
+    number.map_or(String::new(), |number| format!("{number:.places$}"))
+}
+
 /// `0.3 ms`, `12 ms`, `3.4 s`, `2 min 05 s`.
 pub(crate) fn seconds(s: f64) -> String {
     if s < 0.00995 {

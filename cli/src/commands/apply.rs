@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Applied, Archive, Checkpoint, ErrorKind};
+use delta_dct::{Applied, Archive, ErrorKind};
 use serde::Serialize;
 
 use crate::failure::{Advise, Outcome};
+use crate::place;
 use crate::progress::Bar;
 use crate::run_args::{ReportArgs, WorkArgs};
 use crate::units;
@@ -65,7 +66,7 @@ struct Report<'a> {
 pub(crate) fn run(args: &ApplyArgs) -> Outcome {
     args.work.start()?;
     let archive = Archive::open(&args.file)?;
-    let base = Checkpoint::open(&args.base)?;
+    let base = place::checkpoint(&args.base)?;
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(units::stem(&args.file, "finetuned")));
     let bar = Bar::new(args.report.quiet);
     let applied = archive.apply(&base, &output, args.force, &bar).advise(ErrorKind::Mismatch, WRONG_BASE)?;

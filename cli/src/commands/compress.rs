@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Checkpoint, CompressOptions, Summary, TensorSummary, compress};
+use delta_dct::{CompressOptions, Summary, TensorSummary, compress};
 use serde::Serialize;
 
 use crate::failure::Outcome;
 use crate::groups::{Group, groups};
 use crate::method_args::SelectionArgs;
+use crate::place;
 use crate::plans::Plans;
 use crate::progress::Bar;
 use crate::run_args::{ReportArgs, WorkArgs};
@@ -80,8 +81,8 @@ struct Report<'a> {
 pub(crate) fn run(args: &CompressArgs) -> Outcome {
     let selection = args.selection.selection()?;
     args.work.start()?;
-    let base = Checkpoint::open(&args.base)?;
-    let finetuned = Checkpoint::open(&args.finetuned)?;
+    let base = place::checkpoint(&args.base)?;
+    let finetuned = place::checkpoint(&args.finetuned)?;
     let output = match &args.output {
         Some(path) => path.clone(),
         None => PathBuf::from(format!("{}.ddct", units::stem(&args.finetuned, "model"))),

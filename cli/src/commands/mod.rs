@@ -5,6 +5,8 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod compress;
 pub(crate) mod demo;
+#[cfg(feature = "eval")]
+pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod methods;
 pub(crate) mod verify;

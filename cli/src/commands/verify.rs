@@ -5,11 +5,12 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Archive, Checkpoint, ErrorKind, Verified};
+use delta_dct::{Archive, ErrorKind, Verified};
 use serde::Serialize;
 
 use super::apply::WRONG_BASE;
 use crate::failure::{Advise, Outcome};
+use crate::place;
 use crate::progress::Bar;
 use crate::run_args::{ReportArgs, WorkArgs};
 use crate::units;
@@ -51,7 +52,7 @@ struct Report<'a> {
 pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     args.work.start()?;
     let archive = Archive::open(&args.file)?;
-    let base = args.base.as_deref().map(Checkpoint::open).transpose()?;
+    let base = args.base.as_deref().map(place::checkpoint).transpose()?;
     let bar = Bar::new(args.report.quiet);
     let verified = archive.verify(base.as_ref(), &bar).advise(ErrorKind::Mismatch, WRONG_BASE)?;
     drop(bar);

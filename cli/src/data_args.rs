@@ -1,0 +1,63 @@
+//! Options that name a pair of models and the data that they are judged on.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use delta_dct_eval::data::DataOptions;
+
+use crate::failure::Outcome;
+use crate::place;
+
+/// Data, and how it is read.
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct DataArgs {
+    /// Data to judge on: .tsv, .csv, .jsonl, .parquet, .safetensors, .txt, CIFAR-10's .bin, or a folder (of images in
+    /// a folder per class, or of such files); may be given again
+    #[arg(short, long, required = true, value_name = "PATH")]
+    data: Vec<PathBuf>,
+    /// Column or array with the labels [default: label or labels]
+    #[arg(long, value_name = "NAME")]
+    labels: Option<String>,
+    /// Column with the text [default: sentence, text, or one of the pairs of GLUE]
+    #[arg(long, value_name = "NAME")]
+    text: Option<String>,
+    /// Split of a folder of data [default: validation, else test]
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Longest sequence in tokens; what is longer is cut [default: what the model takes, at most 512]
+    #[arg(long, value_name = "TOKENS")]
+    max_length: Option<usize>,
+    /// Examples that a thread runs at a time [default: 32]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Use the first N examples only
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// Examples that a thread runs at a time, unless the user says otherwise.
+const BATCH: usize = 32;
+
+impl DataArgs {
+    /// Examples that a thread runs at a time.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch.unwrap_or(BATCH)
+    }
+
+    /// Where the data is on this machine.
+    pub(crate) fn paths(&self) -> Outcome<Vec<PathBuf>> {
+        self.data.iter().map(|path| place::local(path)).collect()
+    }
+
+    /// The library's value for these options.
+    pub(crate) fn options(&self) -> DataOptions {
+        DataOptions {
+            labels: self.labels.clone(),
+            text: self.text.clone(),
+            max_length: self.max_length,
+            limit: self.limit,
+            split: self.split.clone(),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Random numbers that are the same everywhere.
+
+/// A sequence of random numbers (SplitMix64, Steele et al. 2014).
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// The sequence of `seed`.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 64 random bits.
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// Uniform in (0, 1].
+    pub(crate) fn uniform(&mut self) -> f64 {
+        ((self.bits() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Normal, mean 0 and variance 1 (Box and Muller 1958).
+    pub(crate) fn normal(&mut self) -> f64 {
+        let (radius, angle) = ((-2.0 * self.uniform().ln()).sqrt(), std::f64::consts::TAU * self.uniform());
+        radius * angle.cos()
+    }
+}
