@@ -10,8 +10,7 @@ use serde_json::Value;
 
 use crate::data::{DataOptions, Dataset, Processor};
 use crate::error::Result;
-use crate::evaluate::Evaluation;
-use crate::metrics::Quality;
+use crate::evaluate::{Evaluation, Quality};
 use crate::models::Model;
 use crate::random::Random;
 use crate::weights::Weights;

@@ -6,19 +6,23 @@
 //! | `weights.rs` | tensors by name, from a checkpoint or from base and delta |
 //! | `models/` | one file per architecture: config and weights in, logits out |
 //! | `data/` | files to examples; tokenising and pixels as the model's folder says; batches |
+//! | `parallel.rs` | threads that each run whole batches |
 //! | `metrics.rs` | outputs of two models to accuracy, KL, agreement, perplexity |
 //! | `evaluate.rs` | models side by side on one dataset |
-//! | `sweep/` | grids of methods over pairs, one row a run; the best of them |
-//! | `report/` | one HTML file with tables and plots |
-//! | `tune.rs` | the smallest file that keeps the quality |
-//! | `finetune.rs` | full fine-tuning |
-//! | `hub.rs` | models and data by id (feature `hub`) |
+//! | `comparison.rs` | a base, its fine-tuned model and data: what a delta gives is judged |
 #![forbid(unsafe_code)]
 
+mod comparison;
 pub mod data;
 mod error;
+mod evaluate;
+mod metrics;
 pub mod models;
+mod parallel;
+mod random;
 mod weights;
 
+pub use comparison::{Comparison, Judged, Sources, read_config};
 pub use error::{Error, Result};
+pub use evaluate::{Evaluation, Quality};
 pub use weights::Weights;

@@ -111,11 +111,11 @@ fn table(models: &[Judged]) -> Columns {
         let quality = &model.quality;
         let percent =
             |share: Option<f64>| share.map_or(String::new(), |share| format!("{:.2}%", 100.0 * share));
-        let points = |ends: Option<[f64; 2]>| {
-            ends.map_or(String::new(), |[a, b]| format!("{:+.2} to {:+.2}", 100.0 * a, 100.0 * b))
+        let points = |ends: Option<(f64, f64)>| {
+            ends.map_or(String::new(), |(a, b)| format!("{:+.2} to {:+.2}", 100.0 * a, 100.0 * b))
         };
-        let range = |ends: Option<[f64; 2]>| {
-            ends.map_or(String::new(), |[a, b]| format!("{:.2} to {:.2}", 100.0 * a, 100.0 * b))
+        let range = |ends: Option<(f64, f64)>| {
+            ends.map_or(String::new(), |(a, b)| format!("{:.2} to {:.2}", 100.0 * a, 100.0 * b))
         };
         table.row([
             model.role.to_owned(),
