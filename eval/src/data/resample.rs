@@ -74,7 +74,7 @@ impl Filter {
             }
             let first = (center - reach + 0.5).max(0.0) as usize;
             let end = ((center + reach + 0.5) as usize).min(from);
-            let weigh = |j: usize| self.weight((j as f64 - center + 0.5) / stretch);
+            let weigh = |j: usize| self.weight((j as f64 - center + 0.5) * (1.0 / stretch));
             let weights: Vec<f64> = (first..end).map(weigh).collect();
             let sum: f64 = weights.iter().sum();
             let rounded = |w: f64| {
