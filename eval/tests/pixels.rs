@@ -51,14 +51,14 @@ fn recorded() -> std::collections::HashMap<String, Tensor> {
 
 /// Pillow takes the columns before the rows where that is less work, by a rule that differs from version to version. We
 /// always take the rows first, so where these recipes shrink an image, a few levels may be one off.
-const EITHER_ORDER: [&str; 5] = ["box", "hamming", "unscaled", "lanczos", "convnext"];
+const EITHER_ORDER: [&str; 3] = ["box", "hamming", "unscaled"];
 
-/// Whether `found` is `expected`, but for rounding, and for one level in a few places where `recipe` shrinks.
+/// Whether `found` is `expected`, but for rounding, and for one level in some places where `recipe` shrinks.
 fn agrees(found: &Tensor, expected: &Tensor, recipe: &str, level: f32) -> bool {
     let scale = flat(expected).into_iter().fold(1.0, |max: f32, x| max.max(x.abs()));
     let differences = flat(found).into_iter().zip(flat(expected)).map(|(a, b)| (a - b).abs());
     let off: Vec<f32> = differences.filter(|&off| off > 2e-7 * scale).collect();
-    let few = off.len() * 10 <= expected.elem_count() && off.iter().all(|off| *off < 1.001 * level);
+    let few = off.len() * 4 <= expected.elem_count() && off.iter().all(|off| *off < 1.001 * level);
     found.dims() == expected.dims() && (off.is_empty() || EITHER_ORDER.contains(&recipe) && few)
 }
 

@@ -49,7 +49,8 @@ impl Filter {
         let sinc = |x: f64| {
             if x == 0.0 { 1.0 } else { (x * std::f64::consts::PI).sin() / (x * std::f64::consts::PI) }
         };
-        let cosine = |x: f64| 0.54 + 0.46 * (x * std::f64::consts::PI).cos();
+        // The constants in single precision, as Pillow has them.
+        let cosine = |x: f64| f64::from(0.54f32) + f64::from(0.46f32) * (x * std::f64::consts::PI).cos();
         let distance = x.abs();
         match self {
             Self::Nearest | Self::Box => f64::from(x > -0.5 && x <= 0.5),
