@@ -68,11 +68,14 @@ impl Filter {
         let scale = from as f64 / to as f64;
         let stretch = scale.max(1.0);
         let reach = self.support() * stretch;
+        if self == Self::Nearest {
+            // Summed up as Pillow does: which of two equally near pixels is taken depends on the rounding.
+            let centers = std::iter::successors(Some(0.5 * scale), |center| Some(center + scale));
+            let nearest = |center: f64| (center as usize).min(from.saturating_sub(1));
+            return centers.take(to).map(|center| (nearest(center), vec![1 << FRACTION])).collect();
+        }
         let window = |i: usize| {
             let center = (i as f64 + 0.5) * scale;
-            if self == Self::Nearest {
-                return ((center as usize).min(from.saturating_sub(1)), vec![1 << FRACTION]);
-            }
             let first = (center - reach + 0.5).max(0.0) as usize;
             let end = ((center + reach + 0.5) as usize).min(from);
             let weigh = |j: usize| self.weight((j as f64 - center + 0.5) * (1.0 / stretch));
