@@ -32,15 +32,19 @@ impl Plan {
     /// Whether the energies of the blocks, or of the whole delta, have to be known before it is coded.
     pub(crate) fn needs_survey(&self) -> bool {
         let classes = self.quantizer.classes();
-        let uniform = matches!(self.quantizer, Quantizer::Uniform(_));
+        let integers = self.quantizer.has_integers();
         let fitted = matches!(self.transform, Transform::LowRank { .. } | Transform::Top { .. });
-        uniform || fitted || classes.len() > 1 || classes.iter().any(|&(bits, _)| bits == 0)
+        integers || fitted || classes.len() > 1 || classes.iter().any(|&(bits, _)| bits == 0)
     }
 
     /// Fails for stages that do not go together.
     fn check(self) -> Result<Self> {
         if self.quantizer == Quantizer::Sign && self.rescale == Rescale::None {
             return Err(Error::invalid("signs have no size of their own: rescale is unbiased or mean-abs"));
+        }
+        let factors = matches!(self.transform, Transform::Factors { .. });
+        if factors != (self.quantizer == Quantizer::Rest) || factors && self.rescale != Rescale::None {
+            return Err(Error::invalid("factors, rest and rescale=none go together, and with nothing else"));
         }
         let Quantizer::MinMax(min_max) = &self.quantizer else {
             check_table(&self.transform)?;

@@ -1,7 +1,7 @@
 //! One chunk's delta to levels and back: transform and quantiser together, block by block.
 
 use crate::error::Result;
-use crate::quantize::{MinMax, Quantizer, dequantize_band, quantize_band, uniform};
+use crate::quantize::{MinMax, Quantizer, dequantize_band, quantize_band, rest, uniform};
 use crate::transform::{Band, Blocks, Chunk, Fitted, Grid};
 
 /// All that both directions need to know of one tensor, apart from the levels.
@@ -23,6 +23,8 @@ pub(crate) struct Levels {
     pub(crate) symbols: Vec<Vec<u8>>,
     /// Levels of the uniform quantiser.
     pub(crate) integers: Vec<i32>,
+    /// Encoder only: sums of coefficient times level, and of level squared, where the step is yet to be refined.
+    pub(crate) fit: (f64, f64),
     /// Positions of the weights that a selecting transform keeps.
     pub(crate) positions: Vec<u32>,
     /// (lo, hi) of each coded band.
@@ -41,10 +43,21 @@ impl Coding {
     ) -> Self {
         let step = match &quantizer {
             Quantizer::Uniform(uniform) => uniform.step * rms,
+            Quantizer::Rest => transform.transform().rest_step() * rms,
             _ => rms / (2.0 * grid.side() as f32),
         };
         // An underflow to 0 would make levels of NaN.
         Self { grid, transform, quantizer, classes, step: step.max(f32::MIN_POSITIVE) }
+    }
+
+    /// Puts the gain of least error for the levels of all chunks in the place of the step they were made with.
+    pub(crate) fn refine(&mut self, levels: &[Levels]) {
+        let (products, squares) =
+            levels.iter().fold((0.0, 0.0), |sum, levels| (sum.0 + levels.fit.0, sum.1 + levels.fit.1));
+        let gain = (products / squares) as f32;
+        if gain.is_finite() && gain > 0.0 {
+            self.step = gain;
+        }
     }
 
     /// Number of symbol contexts: one a class, and one for the detail bands of a wavelet.
@@ -162,6 +175,10 @@ impl pulp::NullaryFnOnce for Quantize<'_> {
                 let (bits, context) = coding.width(class, band);
                 match &coding.quantizer {
                     Quantizer::Uniform(_) => uniform::quantize(values, coding.step, &mut levels.integers),
+                    Quantizer::Rest => {
+                        let sums = rest::quantize(values, coding.step, &mut levels.integers);
+                        levels.fit = (levels.fit.0 + sums.0, levels.fit.1 + sums.1);
+                    }
                     Quantizer::Sign => {
                         levels.symbols[context].extend(values.iter().map(|&x| u8::from(x >= 0.0)))
                     }
@@ -214,7 +231,7 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
                 coeffs = rest;
                 let (bits, context) = coding.width(class, band);
                 match &coding.quantizer {
-                    Quantizer::Uniform(_) => {
+                    Quantizer::Uniform(_) | Quantizer::Rest => {
                         uniform::dequantize(take(&mut integers, band.len), coding.step, values)
                     }
                     Quantizer::Sign => {

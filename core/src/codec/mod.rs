@@ -51,9 +51,9 @@ pub(crate) fn encode_tensor(
     let grid = Grid::new(pair.rows, pair.cols, plan.transform.block());
     let source = |chunk: &Chunk, out: &mut Vec<f32>| pair.diff(chunk, out);
     let Some(survey) = Survey::take(&grid, plan, &source) else { return Ok(None) };
-    let transform = plan.transform.fit(&grid, &source)?;
+    let transform = plan.transform.fit(&grid, survey.rms(), &source)?;
     let classes = survey.classes(&grid, &transform, &plan.quantizer, &source)?;
-    let coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
+    let mut coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 
     let rescale = if coding.keeps_means_alone() { Rescale::None } else { plan.rescale };
     let coded = in_chunks(&coding.grid, |chunk, Scratch { delta, restored, coeffs }| {
@@ -67,6 +67,7 @@ pub(crate) fn encode_tensor(
     });
     let (levels, moments): (Vec<Levels>, Vec<Moments>) =
         coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    coding.refine(&levels);
     let moments = moments.into_iter().fold(Moments::default(), Moments::plus);
     if !moments.dd.is_finite() || !moments.dr.is_finite() || !moments.abs_r.is_finite() {
         return Ok(None);

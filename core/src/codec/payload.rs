@@ -199,7 +199,8 @@ impl<'a> Payload<'a> {
         }
         let part = |range: &Range<usize>| self.ranges.get(range.clone()).unwrap_or_default().to_vec();
         let means = self.means.get(bytes.means.clone()).unwrap_or_default().to_vec();
-        Ok(Levels { symbols: streams, integers, positions, ranges: part(&bytes.ranges), means })
+        let ranges = part(&bytes.ranges);
+        Ok(Levels { symbols: streams, integers, positions, ranges, means, fit: (0.0, 0.0) })
     }
 
     fn read_parameters(&mut self, input: &mut Reader<'_>, limit: usize) -> Result<()> {
@@ -322,7 +323,7 @@ impl Coding {
 
     /// Which streams a chunk has: the symbol contexts, tokens of integers, tokens of gaps.
     fn streams(&self) -> Vec<bool> {
-        let symbols = !matches!(self.quantizer, Quantizer::Uniform(_));
+        let symbols = !self.quantizer.has_integers();
         let mut used: Vec<bool> =
             self.quantizer.classes().iter().map(|&(bits, _)| symbols && bits > 0).collect();
         used.push(symbols && self.transform.has_details());
@@ -368,10 +369,7 @@ impl Coding {
                 }
             }
         }
-        let integers = match self.quantizer {
-            Quantizer::Uniform(_) => counts.drain(..).sum(),
-            _ => 0,
-        };
+        let integers = if self.quantizer.has_integers() { counts.drain(..).sum() } else { 0 };
         counts.resize(self.contexts(), 0);
         counts.extend([integers, kept]);
         counts

@@ -26,6 +26,12 @@ pub struct Method {
 /// All methods. Front ends, tables and tests iterate over this.
 pub static METHODS: &[Method] = &[
     Method {
+        name: "auto",
+        paper: "this project",
+        summary: "coarse singular factors that keep their gain; at higher rates the rest too, rotated",
+        plan: "factors step=8 rank=64 | rest | none",
+    },
+    Method {
         name: "dct",
         paper: "Delta-DCT, arXiv:2503.06676",
         summary: "2-D DCT of blocks, more bits for blocks of larger norm",

@@ -4,7 +4,9 @@ use glob::Pattern;
 
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use crate::tensor::{Dtype, is_coded, matrix};
+use crate::transform::Transform;
 
 /// Components of a tensor's name that make it part of a classification head.
 const HEADS: &[&str] =
@@ -13,8 +15,16 @@ const HEADS: &[&str] =
 /// Parts of names that the predecessor left alone.
 const PREDECESSOR_SKIPS: &[&str] = &["classifier", "pooler", "head"];
 
-/// How tensors of one-dimensional shape are coded: finely, because they are few and matter.
-const VECTORS: &str = "uniform step=0.25";
+/// The step for tensors of one-dimensional shape, in root mean squares of the delta: fine, because they are few.
+const VECTOR_STEP: f32 = 0.25;
+/// The same in steps of the factors, where there are some, and the largest step of all: then few bytes count.
+const VECTOR_PART: f32 = 1.0 / 3.0;
+const LARGEST_VECTOR_STEP: f32 = 4.0;
+
+/// Components of the names of tables of which an input sees few rows.
+const EMBEDDINGS: &[&str] = &["word_embeddings", "embed_tokens", "wte", "shared"];
+/// How much coarser the factors of such a table are.
+const EMBEDDING_PART: f32 = 1.5;
 
 /// Chooses a recipe for every tensor by its name, dtype and shape.
 ///
@@ -24,6 +34,7 @@ const VECTORS: &str = "uniform step=0.25";
 pub struct Selection {
     default: Recipe,
     vectors: Recipe,
+    embeddings: Recipe,
     raw: Recipe,
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
@@ -34,9 +45,15 @@ pub struct Selection {
 impl Selection {
     /// The standard selection.
     pub fn new(default: Recipe) -> Result<Self> {
+        let (mut vector_step, mut embeddings) = (VECTOR_STEP, default.clone());
+        if let Action::Code(Plan { transform: Transform::Factors { step, rank }, .. }) = &default.action {
+            vector_step = (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP);
+            embeddings = format!("auto step={} rank={rank}", step * EMBEDDING_PART).parse()?;
+        }
         Ok(Self {
+            vectors: format!("uniform step={vector_step}").parse()?,
+            embeddings,
             default,
-            vectors: VECTORS.parse()?,
             raw: "raw".parse()?,
             include: Vec::new(),
             exclude: Vec::new(),
@@ -104,7 +121,8 @@ impl Selection {
         if self.include.is_empty() && name.split('.').any(|part| HEADS.contains(&part)) {
             return &self.raw;
         }
-        self.fitting(&self.default, shape)
+        let is_embedding = name.split('.').any(|part| EMBEDDINGS.contains(&part));
+        self.fitting(if is_embedding { &self.embeddings } else { &self.default }, shape)
     }
 
     /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one.

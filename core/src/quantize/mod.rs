@@ -5,8 +5,10 @@
 //! | [`MinMax`] | `0..2^bits` between the smallest and the largest coefficient of a band | two per coded band |
 //! | [`Sign`](Quantizer::Sign) | 0 or 1: below zero, or not | none: the rescale factor is the scale |
 //! | [`Uniform`] | any integer: multiples of one step | one step per tensor |
+//! | [`Rest`](Quantizer::Rest) | any integer, mostly 0 | one gain per tensor |
 
 mod min_max;
+pub(crate) mod rest;
 mod strategy;
 pub(crate) mod uniform;
 
@@ -31,6 +33,8 @@ pub enum Quantizer {
     Sign,
     /// Multiples of one step, for the whole tensor.
     Uniform(Uniform),
+    /// Multiples of one step with a dead zone; the step follows from that of the factors whose rest it is.
+    Rest,
 }
 
 impl Quantizer {
@@ -38,8 +42,13 @@ impl Quantizer {
     pub(crate) fn classes(&self) -> &[(u8, f64)] {
         match self {
             Self::MinMax(min_max) => min_max.bits.classes(),
-            Self::Sign | Self::Uniform(_) => &[(1, 1.0)],
+            Self::Sign | Self::Uniform(_) | Self::Rest => &[(1, 1.0)],
         }
+    }
+
+    /// Whether levels are integers of any size.
+    pub(crate) fn has_integers(&self) -> bool {
+        matches!(self, Self::Uniform(_) | Self::Rest)
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {
@@ -54,6 +63,7 @@ impl Quantizer {
                 uniform.write(&mut params);
                 3
             }
+            Self::Rest => 4,
         };
         out.u8(id);
         out.bytes(&params.0);
@@ -66,6 +76,7 @@ impl Quantizer {
             1 => Self::MinMax(MinMax::read(&mut params)?),
             2 => Self::Sign,
             3 => Self::Uniform(Uniform::read(&mut params)?),
+            4 => Self::Rest,
             _ => return Err(Error::unsupported(format!("quantiser id {id} is not known to this version"))),
         };
         params.finish("quantiser parameters")?;
@@ -79,6 +90,7 @@ impl fmt::Display for Quantizer {
             Self::MinMax(min_max) => min_max.fmt(f),
             Self::Sign => f.write_str("sign"),
             Self::Uniform(uniform) => uniform.fmt(f),
+            Self::Rest => f.write_str("rest"),
         }
     }
 }
@@ -91,10 +103,11 @@ impl FromStr for Quantizer {
         let quantizer = match fields.name() {
             "minmax" => Self::MinMax(MinMax::from_fields(&mut fields)?),
             "sign" => Self::Sign,
+            "rest" => Self::Rest,
             "uniform" => Self::Uniform(Uniform::from_fields(&mut fields)?),
             other => {
                 return Err(Error::invalid(format!(
-                    "no quantiser is called {other:?}: minmax, sign, uniform"
+                    "no quantiser is called {other:?}: minmax, sign, uniform, rest"
                 )));
             }
         };

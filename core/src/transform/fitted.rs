@@ -4,11 +4,13 @@ use std::borrow::Cow;
 
 use super::dct::{Dct, jpeg_band_table, jpeg_table};
 use super::dwt::Dwt;
+use super::factors::{Factors, Fit};
 use super::low_rank::{self, LowRank, Params, Projector};
 use super::mask::Mask;
+use super::subspace;
 use super::top::{Threshold, Top, gather, scatter};
 use super::wavelet::Wavelet;
-use super::{Blocks, Chunk, Grid, Keep, Table, Transform};
+use super::{Blocks, Chunk, Grid, Keep, Table, Transform, rotation};
 use crate::entropy::{Model, histogram};
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
@@ -37,9 +39,20 @@ pub(crate) enum Fitted {
     Dwt(Dwt, Scale),
     /// The projector is the encoder's half.
     LowRank(LowRank, Option<Projector>),
+    /// What was asked for, and the factors.
+    Factors(Factors, Asked),
     Mask(Mask),
     /// The threshold is the encoder's half.
     Top(Top, Option<Threshold>),
+}
+
+/// The parameters of [`Transform::Factors`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    step: f32,
+    rank: usize,
+    /// Whether the rest is coded.
+    rest: bool,
 }
 
 /// A table that divides the coefficients of each block, in the order in which they are stored; empty for none.
@@ -50,8 +63,8 @@ pub(crate) struct Scale(Table, Vec<f32>);
 pub(crate) type Source<'a> = dyn Fn(&Chunk, &mut Vec<f32>) + Sync + 'a;
 
 impl Transform {
-    /// Learns from the delta what the transform needs (directions, angles, a threshold).
-    pub(crate) fn fit(&self, grid: &Grid, source: &Source<'_>) -> Result<Fitted> {
+    /// Learns from the delta what the transform needs (directions, angles, a threshold); `rms` is its root mean square.
+    pub(crate) fn fit(&self, grid: &Grid, rms: f32, source: &Source<'_>) -> Result<Fitted> {
         let chunk = |i: usize, out: &mut Vec<f32>| source(&grid.chunk(i), out);
         Ok(match self.clone() {
             Self::None => Fitted::None,
@@ -64,6 +77,12 @@ impl Transform {
                 let basis = low_rank::fit(grid.cols, rank, bits, grid.chunks(), &chunk)?;
                 let projector = basis.projector();
                 Fitted::LowRank(basis, Some(projector))
+            }
+            Self::Factors { step, rank } => {
+                let rest = self.rest_step() > 0.0;
+                let source = subspace::Source { cols: grid.cols, chunk_count: grid.chunks(), chunk: &chunk };
+                let fit = Fit { step: (step * rms).max(f32::MIN_POSITIVE), rank, rest };
+                Fitted::Factors(fit.run(&source), Asked { step, rank, rest })
             }
             Self::Mask { keep, seed } => Fitted::Mask(Mask { keep, seed }),
             Self::Top { share } => {
@@ -125,6 +144,7 @@ impl Fitted {
                 table: *table,
             },
             Self::LowRank(basis, _) => Transform::LowRank { rank: basis.rank(), bits: basis.params().bits() },
+            Self::Factors(_, Asked { step, rank, .. }) => Transform::Factors { step: *step, rank: *rank },
             Self::Mask(mask) => Transform::Mask { keep: mask.keep, seed: mask.seed },
             Self::Top(top, _) => Transform::Top { share: top.share },
         }
@@ -140,6 +160,13 @@ impl Fitted {
                 dwt.bands().iter().map(|b| Band { len: b.rows * b.cols, detail: b.is_detail() }).collect()
             }
             Self::LowRank(basis, _) => vec![plain(chunk.rows.len()); basis.rank()],
+            Self::Factors(_, asked) => {
+                if asked.rest {
+                    vec![plain(chunk.len())]
+                } else {
+                    Vec::new()
+                }
+            }
             Self::Mask(_) | Self::Top(..) => vec![plain(kept)],
         }
     }
@@ -183,6 +210,13 @@ impl Fitted {
                     projector.forward(delta, &mut values);
                 }
             }
+            Self::Factors(factors, Asked { rest: true, .. }) => {
+                values.resize(delta.len(), 0.0);
+                factors.expand(chunk.rows.start, &mut values);
+                values.iter_mut().zip(delta).for_each(|(x, d)| *x = d - *x);
+                rotation::forward(chunk.first(), &mut values);
+            }
+            Self::Factors(..) => {}
             Self::Mask(mask) => {
                 positions = self.implied_positions(chunk).unwrap_or_default();
                 mask.forward(delta, &positions, &mut values);
@@ -221,6 +255,13 @@ impl Fitted {
                 Blocks::new(chunk, dwt.block()).scatter(&blocks, which, delta);
             }
             Self::LowRank(basis, _) => basis.inverse(values, delta)?,
+            Self::Factors(factors, asked) => {
+                factors.expand(chunk.rows.start, delta);
+                if asked.rest {
+                    rotation::inverse(chunk.first(), values);
+                    delta.iter_mut().zip(values.iter()).for_each(|(d, x)| *d += x);
+                }
+            }
             Self::Mask(mask) => mask.inverse(positions, values, delta)?,
             Self::Top(..) => scatter(positions, values, 1.0, delta)?,
         }
@@ -275,6 +316,13 @@ impl Fitted {
                 params.f32(top.share);
                 5
             }
+            Self::Factors(factors, Asked { step, rank, rest }) => {
+                params.f32(*step);
+                params.varint(*rank as u64);
+                params.u8(u8::from(*rest));
+                factors.write(&mut params);
+                6
+            }
         };
         out.u8(id);
         out.bytes(&params.0);
@@ -307,6 +355,13 @@ impl Fitted {
                     return Err(Error::corrupt(format!("a mask that keeps {}", mask.keep)));
                 }
                 Self::Mask(mask)
+            }
+            6 => {
+                let step = params.f32("step of the factors")?;
+                let rank = params.varint_to(1024, "rank")?;
+                let rest = params.varint_to(1, "whether the rest is coded")? == 1;
+                let factors = Factors::read(&mut params, rows, cols, limit)?;
+                Self::Factors(factors, Asked { step, rank, rest })
             }
             5 => Self::Top(Top { share: params.f32("kept share")? }, None),
             _ => return Err(Error::unsupported(format!("transform id {id} is not known to this version"))),

@@ -109,11 +109,7 @@ impl LowRank {
                 "{c} coefficients of rank {rank} do not make {n} weights in rows of {cols}"
             )));
         }
-        if rank == 0 || rows == 0 {
-            delta.fill(0.0);
-            return Ok(());
-        }
-        pulp::Arch::new().dispatch(Expansion { basis: &self.basis, cols, coefficients, rows, delta });
+        expand_rows(&self.basis, cols, coefficients, rows, delta);
         Ok(())
     }
 
@@ -168,7 +164,17 @@ impl LowRank {
     }
 }
 
-/// [`LowRank::inverse`], compiled for the vector instruction set.
+/// Weights of some rows (of `cols` weights, `delta` as a whole) as sums of the components of `basis` (component-major);
+/// coefficient k of row i is `coefficients[k * rows + i]`. No component gives zeros.
+pub(super) fn expand_rows(basis: &[f32], cols: usize, coefficients: &[f32], rows: usize, delta: &mut [f32]) {
+    if basis.is_empty() || cols == 0 {
+        delta.fill(0.0);
+        return;
+    }
+    pulp::Arch::new().dispatch(Expansion { basis, cols, coefficients, rows, delta });
+}
+
+/// [`expand_rows`], compiled for the vector instruction set.
 struct Expansion<'a> {
     basis: &'a [f32],
     cols: usize,

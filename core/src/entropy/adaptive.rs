@@ -1,0 +1,289 @@
+//! Integers with adaptive probabilities, for the few numbers that say much: no tables are stored.
+//!
+//! A binary range coder (after Martin 1979, in the form of LZMA) codes one decision at a time. State of the decoder:
+//! `range` (32 bits, at first 2^32 - 1) and `code` (at first the first 4 bytes, most significant first). Bytes that are
+//! not there count as 0.
+//!
+//! ```text
+//! a decision with the context c (p, q: 16 bits each, at first 2^15):
+//!     bound = (range >> 13) * max(1, (p + q) >> 4)
+//!     code < bound:  bit 0, range = bound,                         p += (2^16 - p) >> 4,  q += (2^16 - q) >> 7
+//!     otherwise:     bit 1, code -= bound, range -= bound,         p -= p >> 4,           q -= q >> 7
+//! a plain bit:  range >>= 1;  bit 0 if code < range, otherwise bit 1 and code -= range
+//! after either, while range < 2^24:  range <<= 8,  code = code << 8 | next byte
+//! ```
+//!
+//! An integer in the context k (below the number of contexts): is it not 0? then its sign (a plain bit, 1 for below 0),
+//! then for i = 1, 2 ... 14 whether the magnitude exceeds i, each a decision of its own context; beyond 14, the rest
+//! `m - 15` in Elias-gamma code of `m - 14`: as many plain 1 bits as it has bits after the first, a plain 0, those bits.
+
+use crate::error::{Error, Result};
+
+/// Decisions of one context of integers: not zero, and exceeds 1 to 14.
+const DECISIONS: usize = 15;
+/// Bits after the first of the largest rest.
+const MAX_REST_BITS: u32 = 24;
+/// Below this the range is refilled.
+const REFILL: u32 = 1 << 24;
+
+/// The probability that a decision is 0, as a fast and a slow average.
+#[derive(Clone, Copy)]
+struct Probability(u16, u16);
+
+impl Probability {
+    fn bound(self, range: u32) -> u32 {
+        (range >> 13) * ((u32::from(self.0) + u32::from(self.1)) >> 4).max(1)
+    }
+
+    fn update(&mut self, bit: bool) {
+        if bit {
+            self.0 -= self.0 >> 4;
+            self.1 -= self.1 >> 7;
+        } else {
+            self.0 += ((1 << 16) - u32::from(self.0)) as u16 >> 4;
+            self.1 += ((1 << 16) - u32::from(self.1)) as u16 >> 7;
+        }
+    }
+}
+
+/// The probabilities of `contexts` contexts of integers.
+fn fresh(contexts: usize) -> Vec<[Probability; DECISIONS]> {
+    vec![[Probability(1 << 15, 1 << 15); DECISIONS]; contexts]
+}
+
+/// Writes integers.
+pub(crate) struct Encoder {
+    probabilities: Vec<[Probability; DECISIONS]>,
+    low: u64,
+    range: u32,
+    /// The last byte, which a carry may still change, and how many bytes of 255 follow it.
+    cache: Option<u8>,
+    pending: usize,
+    out: Vec<u8>,
+}
+
+impl Encoder {
+    /// For integers in `contexts` contexts.
+    pub(crate) fn new(contexts: usize) -> Self {
+        let probabilities = fresh(contexts);
+        Self { probabilities, low: 0, range: u32::MAX, cache: None, pending: 0, out: Vec::new() }
+    }
+
+    /// Appends `value` in `context`.
+    pub(crate) fn put(&mut self, context: usize, value: i32) {
+        let magnitude = value.unsigned_abs();
+        self.decide(context, 0, magnitude > 0);
+        if magnitude == 0 {
+            return;
+        }
+        self.plain(value < 0);
+        for i in 1..DECISIONS as u32 {
+            self.decide(context, i as usize, magnitude > i);
+            if magnitude <= i {
+                return;
+            }
+        }
+        let rest = magnitude - (DECISIONS as u32 - 1);
+        let bits = rest.ilog2();
+        (0..bits).for_each(|_| self.plain(true));
+        self.plain(false);
+        (0..bits).rev().for_each(|bit| self.plain(rest >> bit & 1 == 1));
+    }
+
+    /// All bytes, but for zeros at the end.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        (0..5).for_each(|_| self.shift());
+        let used = self.out.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        self.out.truncate(used);
+        self.out
+    }
+
+    fn decide(&mut self, context: usize, decision: usize, bit: bool) {
+        let Some(probability) = self.probabilities.get_mut(context).and_then(|all| all.get_mut(decision))
+        else {
+            return;
+        };
+        let bound = probability.bound(self.range);
+        probability.update(bit);
+        if bit {
+            self.low += u64::from(bound);
+            self.range -= bound;
+        } else {
+            self.range = bound;
+        }
+        self.refill();
+    }
+
+    fn plain(&mut self, bit: bool) {
+        self.range >>= 1;
+        if bit {
+            self.low += u64::from(self.range);
+        }
+        self.refill();
+    }
+
+    fn refill(&mut self) {
+        while self.range < REFILL {
+            self.range <<= 8;
+            self.shift();
+        }
+    }
+
+    /// Moves the top byte of `low` out, once it is known whether a carry reaches it.
+    fn shift(&mut self) {
+        let (carry, top) = ((self.low >> 32) as u8, (self.low >> 24) as u8);
+        if carry == 0 && top == u8::MAX {
+            self.pending += 1;
+        } else {
+            self.out.extend(self.cache.map(|byte| byte.wrapping_add(carry)));
+            self.out.extend(std::iter::repeat_n(u8::MAX.wrapping_add(carry), self.pending));
+            (self.cache, self.pending) = (Some(top), 0);
+        }
+        self.low = (self.low & 0x00ff_ffff) << 8;
+    }
+}
+
+/// Reads what an [`Encoder`] wrote.
+pub(crate) struct Decoder<'a> {
+    probabilities: Vec<[Probability; DECISIONS]>,
+    range: u32,
+    code: u32,
+    rest: std::slice::Iter<'a, u8>,
+}
+
+impl<'a> Decoder<'a> {
+    /// Of integers in `contexts` contexts.
+    pub(crate) fn new(bytes: &'a [u8], contexts: usize) -> Self {
+        let mut decoder =
+            Self { probabilities: fresh(contexts), range: u32::MAX, code: 0, rest: bytes.iter() };
+        (0..4).for_each(|_| decoder.next_byte());
+        decoder
+    }
+
+    /// The next integer, in `context`. Errors: Corrupt for one that no encoder writes.
+    pub(crate) fn take(&mut self, context: usize) -> Result<i32> {
+        if !self.decide(context, 0) {
+            return Ok(0);
+        }
+        let negative = self.plain();
+        let sign = |magnitude: i32| if negative { -magnitude } else { magnitude };
+        for i in 1..DECISIONS {
+            if !self.decide(context, i) {
+                return Ok(sign(i as i32));
+            }
+        }
+        let mut bits = 0;
+        while self.plain() {
+            bits += 1;
+            if bits > MAX_REST_BITS {
+                return Err(Error::corrupt("an integer of an adaptive stream is out of range"));
+            }
+        }
+        let rest = (0..bits).fold(1, |rest, _| rest << 1 | i32::from(self.plain()));
+        Ok(sign(rest + DECISIONS as i32 - 1))
+    }
+
+    /// Whether all bytes have been looked at: an encoder writes none beyond.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.rest.len() == 0
+    }
+
+    fn decide(&mut self, context: usize, decision: usize) -> bool {
+        let Some(probability) = self.probabilities.get_mut(context).and_then(|all| all.get_mut(decision))
+        else {
+            return false;
+        };
+        let bound = probability.bound(self.range);
+        let bit = self.code >= bound;
+        probability.update(bit);
+        if bit {
+            self.code -= bound;
+            self.range -= bound;
+        } else {
+            self.range = bound;
+        }
+        self.refill();
+        bit
+    }
+
+    fn plain(&mut self) -> bool {
+        self.range >>= 1;
+        let bit = self.code >= self.range;
+        if bit {
+            self.code -= self.range;
+        }
+        self.refill();
+        bit
+    }
+
+    fn refill(&mut self) {
+        while self.range < REFILL {
+            self.range <<= 8;
+            self.next_byte();
+        }
+    }
+
+    fn next_byte(&mut self) {
+        self.code = self.code << 8 | u32::from(self.rest.next().copied().unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn round_trip(values: &[(usize, i32)], contexts: usize) -> usize {
+        let mut encoder = Encoder::new(contexts);
+        values.iter().for_each(|&(context, value)| encoder.put(context, value));
+        let bytes = encoder.finish();
+        let mut decoder = Decoder::new(&bytes, contexts);
+        for &(context, value) in values {
+            assert_eq!(decoder.take(context).unwrap(), value);
+        }
+        bytes.len()
+    }
+
+    fn noise(n: u64) -> u64 {
+        let x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (x ^ x >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32
+    }
+
+    #[test]
+    fn all_magnitudes_come_back() {
+        let values = (-40..40).chain([1000, -70_000, (1 << 24) - 1, -(1 << 24)]).map(|v| (v as usize & 1, v));
+        round_trip(&values.collect::<Vec<_>>(), 2);
+        assert_eq!(round_trip(&[], 1), 0);
+    }
+
+    /// Against the entropy of the source.
+    #[test]
+    fn rare_values_cost_little() {
+        let values: Vec<_> = (0..20_000).map(|i| (0, i32::from(noise(i) % 100 < 5))).collect();
+        let p: f64 = 0.05;
+        let entropy = 20_000.0 * (-p * p.log2() - (1.0 - p) * (1.0 - p).log2() + p) / 8.0;
+        let bytes = round_trip(&values, 1) as f64;
+        assert!(bytes < 1.06 * entropy && bytes > 0.94 * entropy, "{bytes} {entropy}");
+    }
+
+    #[test]
+    fn long_carries_come_back() {
+        let values: Vec<_> = (0..50_000).map(|i| (0, if noise(i) % 1000 == 0 { -1 } else { 1 })).collect();
+        round_trip(&values, 1);
+        let values: Vec<_> =
+            (0..50_000).map(|i| ((noise(i) % 3) as usize, (noise(i * 7) % 9) as i32 - 4)).collect();
+        round_trip(&values, 3);
+    }
+
+    #[test]
+    fn any_bytes_give_integers_or_an_error() {
+        for seed in 0..200 {
+            let bytes: Vec<u8> = (0..64).map(|i| noise(seed * 64 + i) as u8).collect();
+            let mut decoder = Decoder::new(&bytes, 1);
+            let _ = (0..1000).try_for_each(|_| decoder.take(0).map(drop));
+        }
+        let mut decoder = Decoder::new(&[255; 100], 1);
+        assert!((0..10).any(|_| decoder.take(0).is_err()));
+    }
+}
