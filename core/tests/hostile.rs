@@ -532,7 +532,8 @@ fn hostile_headers_are_refused() {
         header.replace("\"shape\":[", "\"shape\":[4294967296,4294967296,"),
         header.replace("\"shape\":[", "\"shape\":[0,"),
         header.replace("data_offsets\":[", "data_offsets\":[18446744073709551615,"),
-        header.replace("__ddct__/layout", "__ddct__/seal"),
+        header.replace("__ddct__/bundle", "__ddct__/seal"),
+        header.replace("__ddct__/bundle", "other"),
         header.replace("__ddct__/seal", "other"),
     ];
     files.extend(texts.map(|text| with_header(text.as_bytes())));
