@@ -59,6 +59,11 @@ fn the_reference_decoder_reads_the_golden_files() {
             );
             assert!(ours.bytes == theirs.bytes, "{}: {name}", case.name);
         }
+        for name in file.side_files() {
+            let of_base = fs::read(disk.folder.path().join("base").join(name)).ok();
+            let theirs = file.side_file(name, of_base.as_deref());
+            assert_eq!(fs::read(output.join(name)).unwrap(), theirs, "{}: {name}", case.name);
+        }
     }
 }
 
@@ -162,6 +167,22 @@ const NAME: &str = "layer.attention.weight";
 fn a_file_put_together_by_others_is_read() {
     let parts = Parts::new("dct block=8");
     parts.open().unwrap().verify(Some(&parts.disk.base), &Silent).unwrap();
+}
+
+#[test]
+fn a_bundle_put_together_by_others_is_read() {
+    let mut parts = Parts::new("dct block=8");
+    for head in [0, 1, 100, 1 << 20] {
+        let mut entries = parts.entries.clone();
+        let alone = entries.split_off(4);
+        let bundle = ("__ddct__/bundle".to_owned(), reference::bundle(&entries, head));
+        let bundled = [alone, vec![bundle]].concat();
+        let all = std::mem::replace(&mut parts.entries, bundled);
+        let archive = parts.open().unwrap();
+        archive.verify(Some(&parts.disk.base), &Silent).unwrap();
+        assert_eq!(archive.tensors().unwrap().len(), 6);
+        parts.entries = all;
+    }
 }
 
 #[test]

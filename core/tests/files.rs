@@ -290,7 +290,47 @@ fn metadata_and_side_files_travel() {
     let sizes: Vec<_> = trip.summary.files.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(sizes, ["config.json", "sub/notes.txt", "tokenizer.json"]);
     // The tokenizer is that of the base.
-    assert!(trip.summary.files[2].1 < 32, "{:?}", trip.summary.files);
+    assert!(trip.summary.files[2].1 < 48, "{:?}", trip.summary.files);
+}
+
+/// Beside the base lies a tokenizer in a line, beside the fine-tuned model the same in many lines.
+fn tokenizers() -> Folders {
+    let folders = Folders::small();
+    let words = (0..2_000).map(|i| (format!("word{}", i * 7919 % 10_007), i.into()));
+    let words: serde_json::Map<String, serde_json::Value> = words.collect();
+    let text = |lowercase: bool| serde_json::json!({"lowercase": lowercase, "vocab": words});
+    fs::write(folders.base.join("tokenizer.json"), text(true).to_string()).unwrap();
+    fs::write(folders.finetuned.join("tokenizer.json"), format!("{:#}", text(false))).unwrap();
+    folders
+}
+
+#[test]
+fn a_side_file_that_is_like_the_one_of_the_base_takes_few_bytes() {
+    let folders = tokenizers();
+    let trip = RoundTrip::new(&folders.base, &folders.finetuned, &options("zero"));
+    let read = |folder: &Path| fs::read(folder.join("tokenizer.json")).unwrap();
+    assert!(read(&trip.output) == read(&folders.finetuned));
+    assert!(trip.summary.files[0].1 < 80, "{:?}", trip.summary.files);
+}
+
+#[test]
+fn without_the_side_file_of_the_base_the_error_names_it() {
+    let folders = tokenizers();
+    let archive = Archive::open(&folders.compress()).unwrap();
+    let output = folders.path("out");
+    let refused = |base: &Path, word: &str| {
+        let error = archive.apply(&open(base), &output, false, &Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Mismatch);
+        assert!(error.to_string().contains("tokenizer.json") && error.to_string().contains(word), "{error}");
+        assert!(!output.exists());
+    };
+    refused(&folders.base.join("model.safetensors"), "has none");
+    fs::write(folders.base.join("tokenizer.json"), "{}").unwrap();
+    refused(&folders.base, "another");
+    fs::remove_file(folders.base.join("tokenizer.json")).unwrap();
+    refused(&folders.base, "has none");
+    // One file of weights needs no tokenizer.
+    archive.apply(&open(&folders.base), &folders.path("out.safetensors"), false, &Silent).unwrap();
 }
 
 #[test]

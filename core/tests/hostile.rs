@@ -55,7 +55,7 @@ fn small() -> Pair {
     let keep = |name: &String| ["layer.dense.weight", "classifier.weight"].contains(&name.as_str());
     pair.base.retain(|name, _| keep(name));
     pair.finetuned.retain(|name, _| keep(name));
-    pair.side_files = [vec![("config.json", "{}")], vec![("config.json", "{\"a\": 1}")]];
+    pair.side_files = ["{}", "{\"a\": 1}"].map(|text| vec![("config.json", text.to_owned())]);
     pair
 }
 
@@ -227,7 +227,7 @@ fn files_of_mutated_entries_are_read_or_refused() {
     let recipes = SMALL_RECIPES.into_iter().chain(["bitdelta", "dare", "dct-post block=8 bits=4:0.5,1:0.5"]);
     let files: Vec<Parts> = recipes
         .map(|recipe| Parts::new(&small(), recipe))
-        .chain([Parts::new(&pairs::odd(), "dct block=8")])
+        .chain([&pairs::odd(), &pairs::patched()].map(|pair| Parts::new(pair, "dct block=8")))
         .collect();
     for i in 0..30_000u64 {
         let mut random = Random::new(1 << 40 | i);
@@ -242,7 +242,10 @@ fn files_of_mutated_entries_are_read_or_refused() {
                 _ => mutations::record(content, &mut random),
             };
         }
-        parts.write(&entries);
+        match random.below(2) {
+            0 => parts.write(&entries),
+            _ => parts.write(&[(BUNDLE.to_owned(), reference::bundle(&entries, random.below(300)))]),
+        }
         let what = || format!("mutation {i} of {}", parts.metadata["recipe"]);
         run(what, || {
             read_all(&parts.path, &parts.disk.base);
@@ -322,6 +325,59 @@ fn small_payloads_of_huge_tensors_allocate_little() {
             });
             allocations::check(record.len(), what);
         }
+    }
+}
+
+const BUNDLE: &str = "__ddct__/bundle";
+
+#[test]
+fn hostile_bundles_are_refused() {
+    let parts = Parts::new(&small(), "dct block=8");
+    let bundle = reference::bundle(&parts.entries, 40);
+    parts.write(&[(BUNDLE.to_owned(), bundle.clone())]);
+    assert!(read_all(&parts.path, &parts.disk.base));
+    let refused = |entries: &[(String, Vec<u8>)], what: &str| {
+        parts.write(entries);
+        run(|| what.to_owned(), || assert!(!read_all(&parts.path, &parts.disk.base), "{what} was accepted"));
+        allocations::check(1 << 12, || what.to_owned());
+    };
+    for i in 0..10_000u64 {
+        let mutated = mutations::bytes(&bundle, &[], &mut Random::new(1 << 41 | i));
+        parts.write(&[(BUNDLE.to_owned(), mutated)]);
+        run(
+            || format!("bundle {i}"),
+            || {
+                read_all(&parts.path, &parts.disk.base);
+            },
+        );
+        allocations::check(bundle.len(), || format!("bundle {i}"));
+    }
+    // A name twice: in the bundle, and in the bundle and beside it.
+    let twice = [&parts.entries[..], &parts.entries[..1]].concat();
+    refused(&[(BUNDLE.to_owned(), reference::bundle(&twice, 40))], "a name that is there twice");
+    refused(
+        &[(BUNDLE.to_owned(), bundle.clone()), parts.entries[0].clone()],
+        "a name in and beside the bundle",
+    );
+    // Number, size of the heads, sizes, names, heads; then the tails.
+    let many = |n: u64, rest: &[u8]| {
+        let mut index = Vec::new();
+        reference::put_varint(&mut index, n);
+        [&index[..], rest].concat()
+    };
+    let indices = [
+        (many(1 << 20, &vec![0; 2 << 20]), vec![]),
+        (many(u64::MAX, &[0; 100]), vec![]),
+        (many(1, &[4, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, b'a', 1, 2, 3, 4]), vec![5; 100]),
+        (many(1, &[0xff, 0xff, 0xff, 0xff, 0x0f, 100, 1, b'a']), vec![5; 100]),
+    ];
+    for (i, (index, tails)) in indices.iter().enumerate() {
+        let packed = zstd::bulk::compress(index, 3).unwrap();
+        refused(&[(BUNDLE.to_owned(), reference::with_index(&packed, tails))], &format!("index {i}"));
+    }
+    refused(&[(BUNDLE.to_owned(), reference::with_index(&bomb(), &[]))], "a bomb");
+    for content in [&[][..], &[5], &[0], &[4, 0x28, 0xb5, 0x2f, 0xfd]] {
+        refused(&[(BUNDLE.to_owned(), content.to_vec())], "a broken bundle");
     }
 }
 
@@ -424,18 +480,31 @@ fn side_files_stay_inside_the_output() {
     }
 }
 
+/// Packed bytes that unpack to more than 64 MiB.
+fn bomb() -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    (0..(64 << 10) + 1).for_each(|_| encoder.write_all(&[b' '; 1 << 10]).unwrap());
+    encoder.finish().unwrap()
+}
+
 #[test]
 fn what_unpacks_to_too_much_is_refused() {
     let parts = Parts::new(&small(), "dct block=8");
-    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
-    (0..(64 << 10) + 1).for_each(|_| encoder.write_all(&[b' '; 1 << 10]).unwrap());
-    let packed = encoder.finish().unwrap();
+    let packed = bomb();
     let side = parts.with("__ddct__/file/config.json", &[&[0][..], &packed].concat());
     assert_eq!(parts.refused(&side).kind(), ErrorKind::Limit);
     assert_eq!(parts.refused(&parts.with("__ddct__/layout", &packed)).kind(), ErrorKind::Limit);
     // An empty frame that asks for a window of 128 MiB.
     let window = [0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3, 1, 0, 0];
     parts.refused(&parts.with("__ddct__/file/config.json", &[&[0][..], &window].concat()));
+    // The same behind the digest of the base's file, as a patch of it.
+    let digest = reference::xxh3(&[b"{}"]).to_le_bytes();
+    for kind in [2, 3] {
+        let side = parts.with("__ddct__/file/config.json", &[&[kind][..], &digest, &packed].concat());
+        assert_eq!(parts.refused(&side).kind(), ErrorKind::Limit);
+        let side = parts.with("__ddct__/file/config.json", &[&[kind][..], &digest, &window].concat());
+        assert_eq!(parts.refused(&side).kind(), ErrorKind::Corrupt);
+    }
     allocations::check(packed.len(), || "a bomb".to_owned());
 }
 
@@ -463,7 +532,8 @@ fn hostile_headers_are_refused() {
         header.replace("\"shape\":[", "\"shape\":[4294967296,4294967296,"),
         header.replace("\"shape\":[", "\"shape\":[0,"),
         header.replace("data_offsets\":[", "data_offsets\":[18446744073709551615,"),
-        header.replace("__ddct__/layout", "__ddct__/seal"),
+        header.replace("__ddct__/bundle", "__ddct__/seal"),
+        header.replace("__ddct__/bundle", "other"),
         header.replace("__ddct__/seal", "other"),
     ];
     files.extend(texts.map(|text| with_header(text.as_bytes())));

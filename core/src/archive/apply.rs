@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::report::{Applied, Info, TensorSummary, Verified};
 use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
 use crate::checkpoint::{Checkpoint, CheckpointWriter, Layout};
-use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES, digest};
+use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES, digest, unpack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::output;
 use crate::reconstruct::{check_structure, linked, reconstruct, tensor_bytes};
@@ -196,7 +196,7 @@ impl Archive {
     }
 
     fn layout(&self) -> Result<Layout> {
-        let text = side_files::unpack(self.contents.get(LAYOUT)?)?;
+        let text = unpack(self.contents.get(LAYOUT)?, &[])?;
         let layout: Layout =
             serde_json::from_slice(&text).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
         let names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();

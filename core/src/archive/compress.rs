@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::report::{Summary, TensorSummary, relation_note, relation_word};
 use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
 use crate::checkpoint::Checkpoint;
-use crate::container::{FileWriter, LAYOUT, RESERVED, SIDE_FILES, digest};
+use crate::container::{BEST, FileWriter, LAYOUT, RESERVED, SIDE_FILES, digest, pack};
 use crate::error::{Error, Result};
 use crate::method::Selection;
 use crate::output;
@@ -58,23 +58,18 @@ pub fn compress(
     let mut notes = notes(base, finetuned, &pairing, &ties);
     let mut tensors = Vec::with_capacity(pairing.links.len());
     let mut add = |link: &PairLink, encoded: Encoded| {
-        let bytes = file.add(&link.name, &encoded.record)? as u64;
+        file.add(&link.name, &encoded.record)?;
         let tied = ties.target(&link.name).is_some();
         let relation = if tied { "tied" } else { relation_word(&link.relation) };
         notes.extend(encoded.note);
-        tensors.push(TensorSummary {
-            bytes,
-            relation,
-            relative_error: encoded.relative_error,
-            ..encoded.summary
-        });
+        tensors.push(TensorSummary { relation, relative_error: encoded.relative_error, ..encoded.summary });
         Ok(())
     };
     with_bounded_memory(&[base, finetuned], || {
         encode_tensors(base, finetuned, &pairing, &options.selection, &ties, progress, &mut add)
     })?;
     ties.share_errors(&mut tensors);
-    let files = add_side_files(base, finetuned, &mut file)?;
+    add_side_files(base, finetuned, &mut file)?;
     let metadata = [
         ("created_by", concat!("delta-dct ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("base", display_name(base)),
@@ -85,9 +80,12 @@ pub fn compress(
     ];
     let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).collect();
-    let output_bytes = file.finish(metadata, output, options.overwrite, !options.dry_run)?;
+    let written = file.finish(metadata, output, options.overwrite, !options.dry_run)?;
+    tensors.iter_mut().for_each(|row| row.bytes = written.size(&row.name));
+    let side_size = |name: &String| (name.clone(), written.size(&format!("{SIDE_FILES}{name}")));
+    let files = finetuned.side_files().iter().map(|side| side_size(&side.name)).collect();
     Ok(Summary {
-        output_bytes,
+        output_bytes: written.bytes,
         finetuned_bytes: finetuned.weight_bytes(),
         weights: tensors.iter().map(|tensor| tensor.weights).sum(),
         tensors,
@@ -233,21 +231,14 @@ fn aliases(group: &[&str], pairing: &Pairing) -> Vec<(String, String)> {
     group.iter().filter(|name| **name != target).map(|name| ((*name).to_owned(), target.to_owned())).collect()
 }
 
-fn add_side_files(
-    base: &Checkpoint,
-    finetuned: &Checkpoint,
-    file: &mut FileWriter,
-) -> Result<Vec<(String, u64)>> {
+fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWriter) -> Result<()> {
     let layout =
         serde_json::to_vec(finetuned.layout()).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
-    file.add(LAYOUT, &side_files::pack(&layout)?)?;
-    let mut files = Vec::new();
-    for side in finetuned.side_files() {
+    file.add(LAYOUT, &pack(&layout, &[], BEST)?)?;
+    finetuned.side_files().iter().try_for_each(|side| {
         let entry = side_files::encode(&side_files::read(&side.path)?, &side.name, base)?;
-        let bytes = file.add(&format!("{SIDE_FILES}{}", side.name), &entry)?;
-        files.push((side.name.clone(), bytes as u64));
-    }
-    Ok(files)
+        file.add(&format!("{SIDE_FILES}{}", side.name), &entry)
+    })
 }
 
 /// Digest (16 hex digits) and name of a small tensor that differs from the base: by it a reader recognises the

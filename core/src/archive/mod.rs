@@ -2,6 +2,7 @@
 
 mod apply;
 mod compress;
+mod pretty;
 mod report;
 mod side_files;
 

@@ -51,7 +51,7 @@ pub struct TensorSummary {
     pub plan: String,
     /// `same`, `resized`, `reshaped`, `new` or `tied`; empty where only the file is known.
     pub relation: &'static str,
-    /// Bytes of its record.
+    /// Bytes that its record takes in the file; of what is packed with others, its share.
     pub bytes: u64,
     /// `|result - finetuned|^2 / |finetuned - base|^2`; absent where the result is exact.
     pub relative_error: Option<f64>,

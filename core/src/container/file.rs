@@ -1,4 +1,5 @@
-//! The outer file: a safetensors file of U8 tensors, one an entry, with a seal over all of them.
+//! The outer file: a safetensors file of U8 tensors with a seal over all of them: large entries one by one, and a
+//! bundle of the small ones.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,6 +11,7 @@ use delta_dct_mmap::Map;
 use safetensors::tensor::TensorInfo;
 use tempfile::NamedTempFile;
 
+use super::bundle::Bundle;
 use super::record::checksum;
 use crate::checkpoint;
 use crate::error::{Error, Result};
@@ -22,6 +24,8 @@ pub(crate) const RESERVED: &str = "__ddct__/";
 pub(crate) const LAYOUT: &str = "__ddct__/layout";
 /// Prefix of the entries of side files.
 pub(crate) const SIDE_FILES: &str = "__ddct__/file/";
+/// Small entries, all in one.
+const BUNDLE: &str = "__ddct__/bundle";
 /// Digest over the metadata and the checksums of all other entries.
 const SEAL: &str = "__ddct__/seal";
 
@@ -36,37 +40,52 @@ pub(crate) struct FileWriter {
     dir: PathBuf,
     /// (name, bytes with checksum, checksum), in the order of the data.
     entries: Vec<(String, usize, u64)>,
+    bundle: Bundle,
 }
 
 impl FileWriter {
     /// Begins a file that will lie in the folder `dir`.
     pub(crate) fn create(dir: &Path) -> Result<Self> {
         let spool = tempfile::tempfile_in(dir).map_err(|e| Error::io("create a file in", dir, e))?;
-        Ok(Self { spool: BufWriter::new(spool), dir: dir.to_owned(), entries: Vec::new() })
+        Ok(Self {
+            spool: BufWriter::new(spool),
+            dir: dir.to_owned(),
+            entries: Vec::new(),
+            bundle: Bundle::new(),
+        })
     }
 
-    /// Adds an entry; gives the bytes that it takes in the file.
-    pub(crate) fn add(&mut self, name: &str, content: &[u8]) -> Result<usize> {
+    /// Adds an entry.
+    pub(crate) fn add(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        if self.bundle.add(name, content) { Ok(()) } else { self.spool(name, content) }
+    }
+
+    fn spool(&mut self, name: &str, content: &[u8]) -> Result<()> {
         let check = checksum(name, content);
         let written = self.spool.write_all(content).and_then(|()| self.spool.write_all(&check.to_le_bytes()));
         written.map_err(|e| Error::io("write to", &self.dir, e))?;
         let bytes = content.len() + CHECKSUM_BYTES;
         self.entries.push((name.to_owned(), bytes, check));
-        Ok(bytes)
+        Ok(())
     }
 
-    /// Seals the file and puts it at `output`, unless `keep` is false; gives its size in bytes.
+    /// Seals the file and puts it at `output`, unless `keep` is false.
     pub(crate) fn finish(
         mut self,
         mut metadata: BTreeMap<String, String>,
         output: &Path,
         overwrite: bool,
         keep: bool,
-    ) -> Result<u64> {
+    ) -> Result<Written> {
         metadata.insert("format".to_owned(), FORMAT.to_owned());
         metadata.insert("format_version".to_owned(), VERSION.to_string());
+        let bundle = self.bundle.write()?;
+        self.spool(BUNDLE, &bundle)?;
+        let sizes = self.bundle.entries.iter().zip(self.bundle.sizes(bundle.len()));
+        let mut sizes: BTreeMap<_, _> = sizes.map(|((name, _), size)| (name.clone(), size as u64)).collect();
+        sizes.extend(self.entries.iter().map(|(name, bytes, _)| (name.clone(), *bytes as u64)));
         let checks = self.entries.iter().map(|(name, _, check)| (name.as_str(), *check)).collect();
-        self.add(SEAL, &seal(&metadata, &checks).to_le_bytes())?;
+        self.spool(SEAL, &seal(&metadata, &checks).to_le_bytes())?;
         let mut start = 0;
         let infos: Vec<_> = (self.entries.into_iter())
             .map(|(name, bytes, _)| {
@@ -86,26 +105,61 @@ impl FileWriter {
             std::io::copy(&mut spool, &mut file).map_err(fail)?;
             crate::output::persist(file, output, overwrite)?;
         }
-        Ok((header.len() + start) as u64)
+        Ok(Written { bytes: (header.len() + start) as u64, sizes })
     }
 }
 
-/// A `.ddct` file, open for reading: header and seal are checked, entries are checked when they are read.
+/// A file that was written: its size, and the bytes that each entry takes.
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    sizes: BTreeMap<String, u64>,
+}
+
+impl Written {
+    /// Bytes of the entry `name`, its share of a bundle included.
+    pub(crate) fn size(&self, name: &str) -> u64 {
+        self.sizes.get(name).copied().unwrap_or(0)
+    }
+}
+
+/// A `.ddct` file, open for reading: header, seal and bundle are checked, other entries when they are read.
 pub(crate) struct Contents {
     map: Map,
     path: PathBuf,
     metadata: BTreeMap<String, String>,
+    /// Ranges of the map, with the checksums.
     entries: BTreeMap<String, Range<usize>>,
+    /// Contents of the bundle, and its entries as ranges of them, with the bytes that they take in the file.
+    bundle: Vec<u8>,
+    bundled: BTreeMap<String, (Range<usize>, usize)>,
 }
 
 impl Contents {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let map = Map::open(path).map_err(|e| Error::io("read", path, e))?;
         let (metadata, entries) = checkpoint::entries(&map)?;
-        let contents = Self { map, path: path.to_owned(), metadata, entries };
+        let (bundle, bundled) = Default::default();
+        let mut contents = Self { map, path: path.to_owned(), metadata, entries, bundle, bundled };
         contents.check_version()?;
         contents.check_seal()?;
+        if contents.entries.contains_key(BUNDLE) {
+            contents.unbundle()?;
+        }
         Ok(contents)
+    }
+
+    fn unbundle(&mut self) -> Result<()> {
+        let content = self.get(BUNDLE)?;
+        let bundle = Bundle::read(content)?;
+        let sizes = bundle.sizes(content.len());
+        for ((name, range), size) in bundle.entries.into_iter().zip(sizes) {
+            if self.entries.contains_key(&name) || self.bundled.contains_key(&name) {
+                return Err(Error::corrupt(format!("two entries are called {name}")));
+            }
+            self.bundled.insert(name, (range, size));
+        }
+        self.bundle = bundle.bytes;
+        Ok(())
     }
 
     fn check_version(&self) -> Result<()> {
@@ -140,6 +194,9 @@ impl Contents {
 
     /// The content of entry `name`, after its checksum was found right.
     pub(crate) fn get(&self, name: &str) -> Result<&[u8]> {
+        if let Some((range, _)) = self.bundled.get(name) {
+            return Ok(self.bundle.get(range.clone()).unwrap_or_default());
+        }
         let missing = || Error::corrupt(format!("{} has no entry {name}", self.path.display()));
         let range = self.entries.get(name).ok_or_else(missing)?;
         let bytes = self.map.get(range.clone()).unwrap_or_default();
@@ -150,9 +207,11 @@ impl Contents {
         Err(Error::corrupt(format!("{}: the checksum of entry {name} is wrong", self.path.display())))
     }
 
-    /// Names of the entries, sorted, and their bytes in the file.
+    /// Names of all entries, sorted, and the bytes that they take in the file, their share of a bundle included.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.entries.iter().map(|(name, range)| (name.as_str(), range.len()))
+        let alone = self.entries.iter().map(|(name, range)| (name.as_str(), range.len()));
+        let bundled = self.bundled.iter().map(|(name, (_, size))| (name.as_str(), *size));
+        alone.chain(bundled).collect::<BTreeMap<_, _>>().into_iter()
     }
 
     /// A value of the file's metadata, empty if it is not there.

@@ -1,7 +1,10 @@
 //! Stage 6: records in a `.ddct` file, which is a valid safetensors file (FORMAT.md).
 
+mod bundle;
 mod file;
+mod packed;
 mod record;
 
 pub(crate) use file::{Contents, FileWriter, LAYOUT, RESERVED, SIDE_FILES};
+pub(crate) use packed::{BEST, MAX_PACKED, QUICK, pack, unpack};
 pub(crate) use record::{Body, Link, Record, digest};

@@ -165,7 +165,8 @@ impl Link {
     }
 }
 
-fn text(bytes: &[u8]) -> Result<String> {
+/// A name from its bytes.
+pub(super) fn text(bytes: &[u8]) -> Result<String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| Error::corrupt("a tensor's name is not UTF-8"))
 }
 

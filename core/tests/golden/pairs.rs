@@ -42,6 +42,7 @@ pub const CASES: &[Case] = &[
     case("zero", "zero"),
     case("raw", "raw"),
     Case { pair: odd, ..case("odd", "dct block=8 bits=3:1") },
+    Case { pair: patched, ..case("bundle", "uniform step=0.7") },
 ];
 
 /// A tensor, owned.
@@ -61,7 +62,7 @@ pub struct Pair {
     /// Names of the fine-tuned tensors that lie in the second shard, if there are any.
     pub second_shard: Vec<&'static str>,
     /// Names and contents of files beside the weights: of the base, of the fine-tuned model.
-    pub side_files: [Vec<(&'static str, &'static str)>; 2],
+    pub side_files: [Vec<(&'static str, String)>; 2],
 }
 
 /// Word `i` of the noise called `seed` (splitmix64).
@@ -169,10 +170,35 @@ pub fn odd() -> Pair {
         finetuned: owned(&finetuned),
         second_shard: vec!["lm_head.weight", "extra.weight"],
         side_files: [
-            vec![("config.json", "{\"labels\": 3}"), ("vocab.txt", "a\nb\nc\n")],
-            vec![("config.json", "{\"labels\": 2}"), ("vocab.txt", "a\nb\nc\n")],
+            vec![("config.json", "{\"labels\": 3}".to_owned()), ("vocab.txt", "a\nb\nc\n".to_owned())],
+            vec![("config.json", "{\"labels\": 2}".to_owned()), ("vocab.txt", "a\nb\nc\n".to_owned())],
         ],
     }
+}
+
+/// Side files of every kind: one that the base lacks, its own, one of a changed line, and JSON in another form.
+pub fn patched() -> Pair {
+    let words = "the quick brown fox jumps over the lazy dog while seven wizards box with five quiet jugs";
+    let vocab =
+        |last: &str| words.split(' ').chain([last]).map(|word| format!("{word}\n")).collect::<String>();
+    let json = |cased: bool| {
+        let ids = words.split(' ').enumerate().map(|(i, word)| (format!("##{word}\\\"{i}"), i.into()));
+        let vocab: serde_json::Map<String, serde_json::Value> = ids.collect();
+        serde_json::json!({"version": "1.0", "added": [], "model": {"cased": cased, "vocab": vocab}})
+    };
+    let config = "{\"labels\": 2}".to_owned();
+    let base = [
+        ("config.json", config.clone()),
+        ("tokenizer.json", json(false).to_string()),
+        ("vocab.txt", vocab("zebra")),
+    ];
+    let finetuned = [
+        ("config.json", config),
+        ("sub/notes.txt", "trained on seven sentences".to_owned()),
+        ("tokenizer.json", serde_json::to_string_pretty(&json(true)).unwrap()),
+        ("vocab.txt", vocab("aardvark")),
+    ];
+    Pair { side_files: [base.to_vec(), finetuned.to_vec()], ..plain() }
 }
 
 /// A pair on disk.
@@ -210,10 +236,12 @@ impl Pair {
     }
 }
 
-fn write_files(folder: &Path, files: &[(&str, &str)]) {
+fn write_files(folder: &Path, files: &[(&str, String)]) {
     fs::create_dir(folder).unwrap();
     for (name, content) in files {
-        fs::write(folder.join(name), content).unwrap();
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
     }
 }
 

@@ -11,6 +11,7 @@ pub mod wavelet;
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
+use std::io::Read;
 
 use entropy::{Bytes, read_model};
 use twox_hash::XxHash3_64;
@@ -100,12 +101,27 @@ impl File {
         let stored = entries.remove("__ddct__/seal").unwrap();
         checks.remove("__ddct__/seal");
         assert_eq!(stored, seal(&metadata, &checks).to_le_bytes().to_vec(), "seal");
+        if let Some(content) = entries.remove("__ddct__/bundle") {
+            for (name, content) in unbundle(&content) {
+                assert!(entries.insert(name.clone(), content).is_none(), "{name} is there twice");
+            }
+        }
         Self { metadata, entries }
     }
 
     /// The names of the model's tensors.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.entries.keys().filter(|name| !name.starts_with("__ddct__/"))
+    }
+
+    /// The names of the side files.
+    pub fn side_files(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().filter_map(|name| name.strip_prefix("__ddct__/file/"))
+    }
+
+    /// The side file `name`, given the one of the same name beside the base.
+    pub fn side_file(&self, name: &str, base: Option<&[u8]>) -> Vec<u8> {
+        side_file(&self.entries[&format!("__ddct__/file/{name}")], base)
     }
 
     /// The tensor `name`, given the tensors of the base.
@@ -116,6 +132,112 @@ impl File {
             _ => record.decode(record.base(name).map(|name| &base[&name])),
         }
     }
+}
+
+/// The entries of a bundle.
+fn unbundle(content: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut tails = Bytes(content);
+    let index = unzstd(tails.bytes(), &[]);
+    let mut index = Bytes(&index);
+    let (count, head) = (index.varint(), index.varint() as usize);
+    let sizes: Vec<usize> = (0..count).map(|_| index.varint() as usize).collect();
+    let names: Vec<_> = sizes.iter().map(|_| String::from_utf8(index.bytes().to_vec()).unwrap()).collect();
+    let contents = sizes.into_iter().map(|size| {
+        let first = index.take(size.min(head));
+        [first, tails.take(size - first.len())].concat()
+    });
+    let entries = names.into_iter().zip(contents).collect();
+    assert!(index.0.is_empty() && tails.0.is_empty());
+    entries
+}
+
+/// The content of a bundle with these entries, of which so many bytes each are packed.
+pub fn bundle(entries: &[(String, Vec<u8>)], head: usize) -> Vec<u8> {
+    let (mut index, mut tails) = (Vec::new(), Vec::new());
+    put_varint(&mut index, entries.len() as u64);
+    put_varint(&mut index, head as u64);
+    entries.iter().for_each(|(_, content)| put_varint(&mut index, content.len() as u64));
+    for (name, _) in entries {
+        put_varint(&mut index, name.len() as u64);
+        index.extend(name.as_bytes());
+    }
+    for (_, content) in entries {
+        let (first, rest) = content.split_at(content.len().min(head));
+        index.extend(first);
+        tails.extend(rest);
+    }
+    with_index(&zstd::bulk::compress(&index, 3).unwrap(), &tails)
+}
+
+/// The content of a bundle of these two parts.
+pub fn with_index(packed: &[u8], tails: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, packed.len() as u64);
+    [&out[..], packed, tails].concat()
+}
+
+/// The content of a side file from its entry, given the one of the same name beside the base.
+fn side_file(entry: &[u8], base: Option<&[u8]>) -> Vec<u8> {
+    let mut input = Bytes(entry);
+    let kind = input.u8();
+    if kind == 0 {
+        return unzstd(input.0, &[]);
+    }
+    let base = base.unwrap();
+    assert_eq!(input.u64(), xxh3(&[base]), "another side file in the base");
+    match kind {
+        1 => base.to_vec(),
+        2 => unzstd(input.0, base),
+        3 => unzstd(input.0, &pretty(base)),
+        _ => panic!("side file kind {kind}"),
+    }
+}
+
+fn unzstd(packed: &[u8], prefix: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    zstd::Decoder::with_ref_prefix(packed, prefix).unwrap().read_to_end(&mut content).unwrap();
+    content
+}
+
+/// The pretty form: outside of strings new white space, all else as it is.
+fn pretty(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut depth = 0usize;
+    let mut i = 0;
+    while i < text.len() {
+        let start = i;
+        i += 1;
+        match text[start] {
+            b' ' | b'\t' | b'\n' | b'\r' => continue,
+            b'"' => {
+                while i < text.len() && text[i] != b'"' {
+                    i += if text[i] == b'\\' { 2 } else { 1 };
+                }
+                i = (i + 1).min(text.len());
+            }
+            _ => {}
+        }
+        let token = &text[start..i];
+        let opens = |token: Option<&u8>| token.is_some_and(|b| b"{[".contains(b));
+        let closes = b"}]".contains(&token[0]);
+        if closes {
+            depth = depth.saturating_sub(1);
+        }
+        let line = |depth: usize| [&b"\n"[..], &b"  ".repeat(depth)].concat();
+        if opens(out.last()) != closes {
+            out.extend(line(depth));
+        }
+        out.extend(token);
+        if opens(token.first()) {
+            depth += 1;
+        }
+        match token {
+            b"," => out.extend(line(depth)),
+            b":" => out.push(b' '),
+            _ => {}
+        }
+    }
+    out
 }
 
 /// Digest over metadata and checksums.
