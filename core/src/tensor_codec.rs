@@ -11,6 +11,7 @@ use crate::codec::{Coded, Pair, encode_tensor as encode_delta};
 use crate::container::{Body, Link as BaseLink, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
+use crate::method::rate::DEFAULT_STEP;
 use crate::method::{Action, Recipe, Selection};
 use crate::pair::{Link, Relation};
 use crate::plan::{Plan, energy};
@@ -59,7 +60,7 @@ pub(crate) fn encode(
 
 /// One record for `finetuned` against `base` of the same shape, from memory to memory.
 ///
-/// Errors: Mismatch if the shapes differ, InvalidArgument if the recipe does not fit.
+/// `auto` aims at nothing here: it is `factors`. Errors: Mismatch if the shapes differ, InvalidArgument if the recipe does not fit.
 pub fn encode_tensor(
     name: &str,
     base: TensorView<'_>,
@@ -73,8 +74,9 @@ pub fn encode_tensor(
     }
     let rows = base.shape.first().copied().unwrap_or(1);
     let shared = Shared::new(name, name, base, finetuned, rows);
+    let recipe = recipe.resolved(DEFAULT_STEP)?;
     // The scope enters the thread pool once, and not for every stage.
-    rayon::scope(|_| Ok(shared.encode(recipe, finetuned.dtype)?.record))
+    rayon::scope(|_| Ok(shared.encode(&recipe, finetuned.dtype)?.record))
 }
 
 /// The bytes of the tensor in `record`, into `out` of just their length. `base` is needed unless the record is raw.

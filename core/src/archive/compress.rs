@@ -12,6 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::container::{BEST, FileWriter, LAYOUT, RESERVED, SIDE_FILES, digest, pack};
 use crate::error::{Error, Result};
 use crate::method::Selection;
+use crate::method::rate::{self, Facts, Outcome};
 use crate::output;
 use crate::pair::{Link as PairLink, Pairing, Relation, pair};
 use crate::tensor::TensorInfo;
@@ -51,7 +52,21 @@ pub fn compress(
         output::check_free(output, options.overwrite)?;
     }
     output::check_apart(output, &[base.path(), finetuned.path()])?;
-    check_related(base, finetuned, &pairing, options)?;
+    let distance = check_related(base, finetuned, &pairing, options)?;
+    if let Some(target) = options.selection.default_recipe().target() {
+        let bytes = finetuned.weight_bytes();
+        let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
+        let facts = Facts { weights, bytes, distance: distance * distance };
+        let at = |step: f32| {
+            Ok(CompressOptions { selection: options.selection.resolved(step)?, ..options.clone() })
+        };
+        let mut trial = |step: f32| {
+            let options = CompressOptions { dry_run: true, ..at(step)? };
+            compress(base, finetuned, output, &options, progress).map(|summary| outcome(&summary))
+        };
+        let step = rate::step(target, facts, &mut trial)?;
+        return compress(base, finetuned, output, &at(step)?, progress);
+    }
 
     let mut file = FileWriter::create(&output::parent(output))?;
     let ties = Ties::find(finetuned, &pairing, &options.selection);
@@ -115,13 +130,21 @@ fn check_names(infos: &BTreeMap<String, TensorInfo>) -> Result<()> {
     }
 }
 
-/// Refuses a pair whose difference is as large as the base: coding it would cost more than the model itself.
+/// What a trial gave: the error and the size of the delta count by the number of weights.
+fn outcome(summary: &Summary) -> Outcome {
+    let inexact = summary.tensors.iter().filter_map(|row| Some((row.relative_error?, row.weights as f64)));
+    let (error, delta) = inexact.fold((0.0, 0.0), |sum, (e, weights)| (sum.0 + e * weights, sum.1 + weights));
+    Outcome { bytes: summary.output_bytes, error, delta }
+}
+
+/// Refuses a pair whose difference is as large as the base: coding it would cost more than the model itself. Gives the
+/// difference's part of the base, as norms.
 fn check_related(
     base: &Checkpoint,
     finetuned: &Checkpoint,
     pairing: &Pairing,
     options: &CompressOptions,
-) -> Result<()> {
+) -> Result<f64> {
     let sums = pairing.links.iter().filter_map(|link| {
         let Relation::Same { base: name } = &link.relation else { return None };
         crate::tensor_codec::sample_distance(base.get(name)?, finetuned.get(&link.name)?)
@@ -131,7 +154,7 @@ fn check_related(
     if options.force_unrelated || distance <= MAX_DISTANCE || (size == 0.0 && difference == 0.0) {
         let related = pairing.links.iter().any(|link| link.relation.reference().is_some());
         if related || options.force_unrelated {
-            return Ok(());
+            return Ok(if distance.is_finite() { distance } else { 0.0 });
         }
         return Err(Error::mismatch(format!(
             "no tensor of {} corresponds in name and shape to one of {}: is this the right base? \

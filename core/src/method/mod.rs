@@ -1,10 +1,12 @@
 //! Methods: what a person asks for, as data, and how it becomes a plan for each tensor.
 
+pub(crate) mod rate;
 mod selection;
 
 use std::fmt;
 use std::str::FromStr;
 
+pub use self::rate::Target;
 pub use self::selection::Selection;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Rescale};
@@ -19,7 +21,7 @@ pub struct Method {
     pub paper: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// Its default plan (`TRANSFORM | QUANTIZER | RESCALE`), or `raw` or `zero`. Every `key=value` in it is an option.
+    /// Its default plan (`TRANSFORM | QUANTIZER | RESCALE`), or `raw`, `zero`, or `auto` with a target. Every `key=value` in it is an option.
     pub plan: &'static str,
 }
 
@@ -28,8 +30,14 @@ pub static METHODS: &[Method] = &[
     Method {
         name: "auto",
         paper: "this project",
-        summary: "coarse singular factors that keep their gain; at higher rates the rest too, rotated",
-        plan: "factors step=8 rank=64 | rest | none",
+        summary: "factors with the step that meets a size or an error; without one, behaviour is kept",
+        plan: "auto bits=- ratio=- size=- error=-",
+    },
+    Method {
+        name: "factors",
+        paper: "this project",
+        summary: "coarse singular factors that keep their gain; below a step of 2 the rest too, rotated",
+        plan: "factors step=10 rank=64 | rest | none",
     },
     Method {
         name: "dct",
@@ -104,6 +112,8 @@ pub(crate) enum Action {
     Raw,
     Zero,
     Code(Plan),
+    /// To be resolved for a pair of checkpoints.
+    Aim(Target),
 }
 
 impl FromStr for Recipe {
@@ -126,6 +136,7 @@ impl FromStr for Recipe {
         let action = match plan.as_str() {
             "raw" => Action::Raw,
             "zero" => Action::Zero,
+            _ if method.name == "auto" => Action::Aim(Target::from_words(plan.split_whitespace())?),
             _ => Action::Code(plan.parse()?),
         };
         Ok(Self { text: method.text(&plan), action })
@@ -133,6 +144,25 @@ impl FromStr for Recipe {
 }
 
 impl Recipe {
+    /// What the recipe aims at, if it does.
+    pub(crate) fn target(&self) -> Option<Target> {
+        match self.action {
+            Action::Aim(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The recipe with factors of `step` in the place of an aim.
+    pub(crate) fn resolved(&self, step: f32) -> Result<Self> {
+        // Fine factors have more components that are worth their bits.
+        let rank = if step < 2.0 { 128 } else { 64 };
+        if self.target().is_some() {
+            format!("factors step={step} rank={rank}").parse()
+        } else {
+            Ok(self.clone())
+        }
+    }
+
     /// The recipe with the predecessor's quantiser, and without a rescale that the predecessor did not have.
     ///
     /// Errors: InvalidArgument for methods and settings that the predecessor did not have, or garbled.

@@ -48,7 +48,7 @@ impl Selection {
         let (mut vector_step, mut embeddings) = (VECTOR_STEP, default.clone());
         if let Action::Code(Plan { transform: Transform::Factors { step, rank }, .. }) = &default.action {
             vector_step = (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP);
-            embeddings = format!("auto step={} rank={rank}", step * EMBEDDING_PART).parse()?;
+            embeddings = format!("factors step={} rank={rank}", step * EMBEDDING_PART).parse()?;
         }
         Ok(Self {
             vectors: format!("uniform step={vector_step}").parse()?,
@@ -87,6 +87,11 @@ impl Selection {
 
     /// Adds a recipe for the tensors that match; of several rules that match, the last one counts, before all else.
     pub fn rule(mut self, glob: &str, recipe: Recipe) -> Result<Self> {
+        if recipe.target().is_some() {
+            return Err(Error::invalid(
+                "auto aims at a whole file; a rule for some tensors can have factors",
+            ));
+        }
         self.rules.push((pattern(glob)?, recipe));
         Ok(self)
     }
@@ -94,6 +99,17 @@ impl Selection {
     /// The recipe for tensors that nothing else claims.
     pub fn default_recipe(&self) -> &Recipe {
         &self.default
+    }
+
+    /// The selection with factors of `step` where the default recipe aims at something.
+    pub(crate) fn resolved(&self, step: f32) -> Result<Self> {
+        let standard = Self::new(self.default.resolved(step)?)?;
+        Ok(Self {
+            default: standard.default,
+            vectors: standard.vectors,
+            embeddings: standard.embeddings,
+            ..self.clone()
+        })
     }
 
     /// Whether coded tensors come back in the dtype of the base.
