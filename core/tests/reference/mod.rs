@@ -6,6 +6,7 @@
 
 pub mod cosine;
 pub mod entropy;
+mod factors;
 pub mod payload;
 pub mod wavelet;
 

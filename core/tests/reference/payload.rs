@@ -2,6 +2,7 @@
 
 use super::cosine::{inverse, jpeg_table, resize};
 use super::entropy::{Bits, Bytes, Model, ints, join, read_model};
+use super::factors::{Factors, rotate_back};
 use super::wavelet::Dwt;
 
 enum Transform {
@@ -25,6 +26,7 @@ enum Transform {
         seed: u64,
     },
     Top,
+    Factors(Factors),
 }
 
 enum Quantizer {
@@ -40,7 +42,7 @@ type Band = (usize, bool);
 /// The factor and the reconstruction (rows x cols, row-major) before it is multiplied by it.
 pub fn decode(payload: &[u8], rows: usize, cols: usize) -> (f32, Vec<f32>) {
     let mut input = Bytes(payload);
-    let transform = read_transform(&mut input, cols);
+    let transform = read_transform(&mut input, rows, cols);
     let quantizer = read_quantizer(&mut input);
     let (factor, step) = (input.f32(), input.f32());
     let mut decoder = Decoder { transform, quantizer, step, rows, cols, classes: vec![] };
@@ -65,7 +67,7 @@ pub fn decode(payload: &[u8], rows: usize, cols: usize) -> (f32, Vec<f32>) {
     (factor, delta)
 }
 
-fn read_transform(input: &mut Bytes<'_>, cols: usize) -> Transform {
+fn read_transform(input: &mut Bytes<'_>, rows: usize, cols: usize) -> Transform {
     let id = input.u8();
     let mut params = Bytes(input.bytes());
     let transform = match id {
@@ -96,6 +98,7 @@ fn read_transform(input: &mut Bytes<'_>, cols: usize) -> Transform {
             params.f32();
             Transform::Top
         }
+        6 => Transform::Factors(Factors::read(&mut params, rows, cols)),
         _ => panic!("transform {id}"),
     };
     assert!(params.0.is_empty());
@@ -141,6 +144,8 @@ fn read_quantizer(input: &mut Bytes<'_>) -> Quantizer {
             params.f32();
             Quantizer::Uniform
         }
+        // Like uniform, but for how the writer came to its levels.
+        4 => Quantizer::Uniform,
         _ => panic!("quantiser {id}"),
     };
     assert!(params.0.is_empty());
@@ -202,6 +207,8 @@ impl Decoder {
             }
             Transform::LowRank { rank, .. } => vec![(chunk.rows, false); *rank],
             Transform::Mask { .. } | Transform::Top => vec![(kept, false)],
+            Transform::Factors(Factors { rest: false, .. }) => vec![],
+            Transform::Factors(_) => vec![(chunk.rows * self.cols, false)],
         }
     }
 
@@ -357,6 +364,13 @@ impl Decoder {
                         let (row, col) = (at / self.cols, at % self.cols);
                         let product = |k: usize| values[k * chunk.rows + row] * basis[k * self.cols + col];
                         *out = (0..*rank).map(product).reduce(|sum, next| sum + next).unwrap_or(0.0);
+                    }
+                }
+                Transform::Factors(factors) => {
+                    let rest = rotate_back((chunk.first_row * self.cols) as u64, &values);
+                    for (at, out) in delta.iter_mut().enumerate() {
+                        let weight = factors.weight(chunk.first_row + at / self.cols, at % self.cols);
+                        *out = rest.get(at).map_or(weight, |rest| weight + rest);
                     }
                 }
                 Transform::Mask { keep, .. } => {

@@ -1,0 +1,153 @@
+//! Integer factors with adaptive probabilities, and the rotation of what they leave over.
+
+use super::entropy::Bytes;
+
+/// The binary decoder of FORMAT.md, "Adaptive integers".
+struct Adaptive<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    range: u64,
+    code: u64,
+    /// (p, q) of each decision of each context.
+    averages: Vec<[(u32, u32); 15]>,
+}
+
+impl<'a> Adaptive<'a> {
+    fn new(bytes: &'a [u8], contexts: usize) -> Self {
+        let averages = vec![[(1 << 15, 1 << 15); 15]; contexts];
+        let mut decoder = Self { bytes, at: 0, range: 0xffff_ffff, code: 0, averages };
+        for _ in 0..4 {
+            decoder.code = decoder.code * 256 + decoder.byte();
+        }
+        decoder
+    }
+
+    fn byte(&mut self) -> u64 {
+        self.at += 1;
+        self.bytes.get(self.at - 1).copied().unwrap_or(0).into()
+    }
+
+    fn split(&mut self, bound: u64) -> bool {
+        let bit = self.code >= bound;
+        if bit {
+            self.code -= bound;
+            self.range -= bound;
+        } else {
+            self.range = bound;
+        }
+        while self.range < 1 << 24 {
+            self.range *= 256;
+            self.code = self.code * 256 + self.byte();
+        }
+        bit
+    }
+
+    fn decision(&mut self, context: usize, which: usize) -> bool {
+        let (p, q) = self.averages[context][which];
+        let bit = self.split((self.range >> 13) * u64::from(((p + q) / 16).max(1)));
+        self.averages[context][which] = match bit {
+            true => (p - p / 16, q - q / 128),
+            false => (p + (65536 - p) / 16, q + (65536 - q) / 128),
+        };
+        bit
+    }
+
+    /// `range` is halved before the bit is known.
+    fn plain(&mut self) -> bool {
+        self.range /= 2;
+        let half = self.range;
+        let bit = self.code >= half;
+        if bit {
+            self.code -= half;
+        }
+        while self.range < 1 << 24 {
+            self.range *= 256;
+            self.code = self.code * 256 + self.byte();
+        }
+        bit
+    }
+
+    fn integer(&mut self, context: usize) -> i32 {
+        if !self.decision(context, 0) {
+            return 0;
+        }
+        let sign = if self.plain() { -1 } else { 1 };
+        for magnitude in 1..15 {
+            if !self.decision(context, magnitude) {
+                return sign * magnitude as i32;
+            }
+        }
+        let mut bits = 0;
+        while self.plain() {
+            bits += 1;
+        }
+        let rest = (0..bits).fold(1, |rest, _| 2 * rest + i32::from(self.plain()));
+        sign * (14 + rest)
+    }
+}
+
+pub struct Factors {
+    gains: Vec<f32>,
+    /// Levels of every component.
+    a: Vec<Vec<i32>>,
+    b: Vec<Vec<i32>>,
+    pub rest: bool,
+}
+
+impl Factors {
+    pub fn read(params: &mut Bytes<'_>, rows: usize, cols: usize) -> Self {
+        params.f32();
+        params.varint();
+        let rest = params.u8() == 1;
+        let rank = params.varint() as usize;
+        let gains = (0..rank).map(|_| params.f32()).collect();
+        let stream = params.bytes();
+        let mut decoder = Adaptive::new(stream, 8);
+        let (mut a, mut b): (Vec<Vec<i32>>, Vec<Vec<i32>>) = (vec![], vec![]);
+        for _ in 0..rank {
+            for (side, all, n) in [(0, &mut a, rows), (4, &mut b, cols)] {
+                let before = |i: usize| all.iter().rev().take(3).filter(|levels| levels[i] != 0).count();
+                let component = (0..n).map(|i| decoder.integer(side + before(i))).collect();
+                all.push(component);
+            }
+        }
+        assert!(decoder.at >= stream.len(), "bytes left over");
+        Self { gains, a, b, rest }
+    }
+
+    /// The weight in a row and a column, without the rest.
+    pub fn weight(&self, row: usize, col: usize) -> f32 {
+        let product = |k: usize| (self.gains[k] * self.a[k][row] as f32) * self.b[k][col] as f32;
+        (0..self.gains.len()).map(product).reduce(|sum, next| sum + next).unwrap_or(0.0)
+    }
+}
+
+/// Turns the coefficients of a chunk that begins at weight `first` of the matrix back into weights.
+pub fn rotate_back(first: u64, coefficients: &[f32]) -> Vec<f32> {
+    let mut weights = Vec::new();
+    while weights.len() < coefficients.len() {
+        let left = coefficients.len() - weights.len();
+        let len = (0..=12).map(|k| 1usize << k).rfind(|&len| len <= left).unwrap();
+        let start = weights.len();
+        let mut run = coefficients[start..start + len].to_vec();
+        let mut half = 1;
+        while half < len {
+            for i in (0..len).filter(|i| i / half % 2 == 0) {
+                (run[i], run[i + half]) = (run[i] + run[i + half], run[i] - run[i + half]);
+            }
+            half *= 2;
+        }
+        let scale = match len.ilog2() {
+            k if k % 2 == 0 => 1.0 / (1u32 << (k / 2)) as f32,
+            k => 1.0 / (1u32 << k.div_ceil(2)) as f32 * f32::from_bits(0x3fb5_04f3),
+        };
+        weights.extend(run.iter().zip(first + start as u64..).map(|(x, j)| {
+            let mut z = (j / 64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            if z >> (j % 64) & 1 == 1 { -(x * scale) } else { x * scale }
+        }));
+    }
+    weights
+}
