@@ -16,9 +16,10 @@ pub(crate) struct Columns {
 impl Columns {
     /// An empty table. A header that begins with `<` is for text (to the left); others are for numbers (to the
     /// right).
-    pub(crate) fn new<const N: usize>(header: [&str; N]) -> Self {
+    pub(crate) fn new<'a>(header: impl IntoIterator<Item = &'a str>) -> Self {
+        let header: Vec<_> = header.into_iter().collect();
         let mut table = Table::new();
-        table.load_style(STYLE).set_header(header.map(|name| name.trim_start_matches('<')));
+        table.load_style(STYLE).set_header(header.iter().map(|name| name.trim_start_matches('<')));
         for (column, name) in table.column_iter_mut().zip(header) {
             if !name.starts_with('<') {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -28,12 +29,12 @@ impl Columns {
     }
 
     /// Adds a row.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.table.add_row(cells);
     }
 
     /// Adds the last row, under a rule.
-    pub(crate) fn total<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn total(&mut self, cells: impl IntoIterator<Item = String>) {
         self.table.add_row(cells);
         self.total = true;
     }

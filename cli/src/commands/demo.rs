@@ -1,13 +1,16 @@
 //! `delta-dct demo`: every lossy method on a small real pair, through real files.
 
+mod judge;
+
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use delta_dct::{Archive, Checkpoint, CompressOptions, Error, METHODS, Result, Selection, Summary, compress};
+use delta_dct::{Archive, Checkpoint, CompressOptions, Error, METHODS, Selection, Summary, compress};
 use serde::Serialize;
 
+use self::judge::{Judge, Worth};
 use crate::failure::Outcome;
 use crate::groups::Group;
 use crate::method_args;
@@ -20,7 +23,7 @@ use crate::units;
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct DemoArgs {
-    /// Folder with a base model in base/ and a fine-tuned one in ft/
+    /// Folder with a base model in base/, a fine-tuned one in ft/, and data in eval/test.safetensors
     #[arg(default_value = "demo", value_name = "DIR")]
     dir: PathBuf,
     #[command(flatten)]
@@ -32,7 +35,8 @@ pub(crate) struct DemoArgs {
 const AFTER_HELP: &str = "\
 Files are written to a temporary folder and removed. Bytes and ratio are those of the whole .ddct file against the \
 weight files of the fine-tuned model; bpw is bits per weight; rel. error is \
-||result - finetuned||^2 / ||finetuned - base||^2.
+||result - finetuned||^2 / ||finetuned - base||^2. A build with the feature `eval` shows accuracy, too, and KL: the \
+mean divergence of the outputs from those of the fine-tuned model, in nats per example.
 
 Examples:
   delta-dct demo
@@ -49,6 +53,16 @@ struct Row {
     compress_seconds: f64,
     apply_seconds: f64,
     verified: bool,
+    #[serde(flatten)]
+    worth: Option<Worth>,
+}
+
+/// The base or the fine-tuned model itself.
+#[derive(Serialize)]
+struct Original {
+    role: &'static str,
+    #[serde(flatten)]
+    worth: Worth,
 }
 
 /// What `--json` prints.
@@ -58,6 +72,11 @@ struct Report {
     finetuned: String,
     finetuned_bytes: u64,
     weights: u64,
+    /// Examples that the models were judged on, where they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    examples: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<Original>,
     methods: Vec<Row>,
 }
 
@@ -65,18 +84,24 @@ struct Report {
 pub(crate) fn run(args: &DemoArgs) -> Outcome {
     args.work.start()?;
     let (base, finetuned) = (args.dir.join("base"), args.dir.join("ft"));
+    let judge = Judge::open(&args.dir)?;
     let mut report = Report {
         base: base.display().to_string(),
         finetuned: finetuned.display().to_string(),
         finetuned_bytes: 0,
         weights: 0,
+        examples: judge.examples(),
+        models: Vec::new(),
         methods: Vec::new(),
     };
     let (base, finetuned) = (Checkpoint::open(&base)?, Checkpoint::open(&finetuned)?);
     let bar = Bar::new(args.report.quiet);
+    for (role, worth) in judge.originals(&bar)? {
+        report.models.push(Original { role, worth });
+    }
     for method in METHODS.iter().filter(|method| method.name != "raw") {
         let selection = Selection::new(method_args::recipe(method.name)?)?;
-        let (row, summary) = try_method(method.name, selection, &base, &finetuned, &bar)?;
+        let (row, summary) = try_method(method.name, selection, (&base, &finetuned), &judge, &bar)?;
         (report.finetuned_bytes, report.weights) = (summary.finetuned_bytes, summary.weights);
         report.methods.push(row);
     }
@@ -84,14 +109,14 @@ pub(crate) fn run(args: &DemoArgs) -> Outcome {
     args.report.print(&report, |out| write_report(out, &report))
 }
 
-/// Compresses, applies and verifies in a temporary folder that is gone afterwards.
+/// Compresses, applies, verifies and judges in a temporary folder that is gone afterwards.
 fn try_method(
     method: &'static str,
     selection: Selection,
-    base: &Checkpoint,
-    finetuned: &Checkpoint,
+    (base, finetuned): (&Checkpoint, &Checkpoint),
+    judge: &Judge,
     bar: &Bar,
-) -> Result<(Row, Summary)> {
+) -> Outcome<(Row, Summary)> {
     let folder = tempfile::tempdir()
         .map_err(|e| Error::io("create a temporary folder in", &std::env::temp_dir(), e))?;
     let (file, restored): (PathBuf, &Path) =
@@ -110,6 +135,7 @@ fn try_method(
         compress_seconds: summary.seconds,
         apply_seconds: applied.seconds,
         verified: verified.decoded,
+        worth: judge.delta(&archive, &file, bar)?,
     };
     Ok((row, summary))
 }
@@ -123,11 +149,24 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         units::count(report.weights),
         units::bytes(report.finetuned_bytes)
     )?;
+    if let Some(examples) = report.examples {
+        writeln!(out, "accuracy and KL on {}", units::plural(examples, "example"))?;
+    }
     writeln!(out)?;
+    table(report).write(out)
+}
+
+fn table(report: &Report) -> Columns {
+    let judged = report.examples.is_some();
     let header = ["<method", "bytes", "ratio", "bpw", "rel. error", "compress s", "apply s", "<verified"];
-    let mut table = Columns::new(header);
+    let mut table =
+        Columns::new(header.into_iter().chain(judged.then_some(["accuracy", "KL"]).into_iter().flatten()));
+    for model in &report.models {
+        let blank = std::iter::repeat_n(String::new(), header.len() - 1);
+        table.row(std::iter::once(model.role.to_owned()).chain(blank).chain(model.worth.cells()));
+    }
     for row in &report.methods {
-        table.row([
+        let cells = [
             row.method.to_owned(),
             units::count(row.bytes),
             units::ratio(report.finetuned_bytes, row.bytes),
@@ -136,7 +175,8 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             format!("{:.3}", row.compress_seconds),
             format!("{:.3}", row.apply_seconds),
             if row.verified { "yes" } else { "NO" }.to_owned(),
-        ]);
+        ];
+        table.row(cells.into_iter().chain(row.worth.iter().flat_map(Worth::cells)));
     }
-    table.write(out)
+    table
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod contract;
+#[cfg(feature = "eval")]
+mod eval;
 mod failures;
 mod help;
 mod interrupts;
