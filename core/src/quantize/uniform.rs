@@ -41,7 +41,12 @@ impl Uniform {
 #[inline(always)]
 pub(crate) fn quantize(coeffs: &[f32], step: f32, levels: &mut Vec<i32>) {
     let limit = Uniform::MAX_LEVEL;
-    levels.extend(coeffs.iter().map(|&x| (x / step).round_ties_even().clamp(-limit, limit) as i32));
+    let start = levels.len();
+    levels.resize(start + coeffs.len(), 0);
+    // A loop over places that are there: `extend` calls a function to round each value, this is compiled to vectors.
+    for (level, &x) in levels[start..].iter_mut().zip(coeffs) {
+        *level = (x / step).round_ties_even().clamp(-limit, limit) as i32;
+    }
 }
 
 /// The value of each level.
