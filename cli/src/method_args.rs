@@ -16,12 +16,25 @@ const SELECTION: &str = "Selection (GLOB matches tensor names: * ? [a-z])";
 #[command(next_help_heading = "Method (`delta-dct methods` lists them with their defaults)")]
 pub(crate) struct MethodArgs {
     /// Method, or a whole recipe such as "dct block=16 bits=4:0.5,0:0.5"
-    #[arg(short, long, default_value = "dct", value_name = "METHOD")]
+    #[arg(short, long, default_value = "auto", value_name = "METHOD")]
     method: String,
+    /// How faithful: tiny, small, good or fine [default: good]
+    #[arg(long, value_name = "NAME")]
+    quality: Option<String>,
+    /// Size of the file, at most: 200kB, 1.5MB
+    #[arg(long, value_name = "BYTES")]
+    size: Option<String>,
+    /// How many times smaller than the fine-tuned weights the file is, at least
+    #[arg(long, value_name = "N")]
+    ratio: Option<String>,
+    /// Error as a part of the delta's energy, at most
+    #[arg(long, value_name = "E")]
+    max_error: Option<String>,
     /// Side of the square blocks, in weights: 4 to 128
     #[arg(long, value_name = "N")]
     block: Option<String>,
-    /// Bits of a level, by share of the blocks in order of importance: BITS:SHARE,...; or one number of bits
+    /// With auto: bits of the file for each weight, at most. Otherwise bits of a level, by share of the blocks in order
+    /// of importance: BITS:SHARE,...; or one number of bits
     #[arg(long, value_name = "LIST")]
     bits: Option<String>,
     /// What makes a block important: pre (its norm) or postN (the energy of its N x N lowest frequencies)
@@ -76,8 +89,12 @@ impl MethodArgs {
         Ok(text)
     }
 
-    fn options(&self) -> [(&'static str, &Option<String>); 13] {
+    fn options(&self) -> [(&'static str, &Option<String>); 17] {
         [
+            ("quality", &self.quality),
+            ("size", &self.size),
+            ("ratio", &self.ratio),
+            ("error", &self.max_error),
             ("block", &self.block),
             ("bits", &self.bits),
             ("importance", &self.importance),
@@ -166,7 +183,8 @@ mod tests {
 
     #[test]
     fn options_become_keys_of_the_recipe() {
-        assert_eq!(text(&[]).unwrap(), "dct");
+        assert_eq!(text(&[]).unwrap(), "auto");
+        assert_eq!(text(&["--max-error", "0.1"]).unwrap(), "auto error=0.1");
         let line = ["--method", "dct", "--bits", "2:0.5,0:0.5", "--block", "32"];
         assert_eq!(text(&line).unwrap(), "dct block=32 bits=2:0.5,0:0.5");
         assert_eq!(text(&["-m", "dwt levels=2", "--wavelet", "haar"]).unwrap(), "dwt levels=2 wavelet=haar");

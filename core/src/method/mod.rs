@@ -30,8 +30,8 @@ pub static METHODS: &[Method] = &[
     Method {
         name: "auto",
         paper: "this project",
-        summary: "factors with the step that meets a size or an error; without one, behaviour is kept",
-        plan: "auto bits=- ratio=- size=- error=-",
+        summary: "factors with the step that meets a quality, a size or an error",
+        plan: "auto quality=good bits=- ratio=- size=- error=-",
     },
     Method {
         name: "factors",

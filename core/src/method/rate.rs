@@ -6,12 +6,12 @@
 
 use crate::error::{Error, Result};
 
-/// The step that keeps a model's behaviour where the delta is a small part of the weights, and the largest that the
-/// default takes.
+/// The step of `factors` where nothing is aimed at.
 pub(crate) const DEFAULT_STEP: f32 = 10.0;
-/// The error that the default allows, as a part of the weights' energy: what breaks a model is noise that its weights
-/// feel.
-const DEFAULT_NOISE: f64 = 0.005;
+/// Names of qualities, the coarsest first. Each allows steps up to one, and an error up to a part of the weights'
+/// energy, since what breaks a model is noise that its weights feel.
+const QUALITIES: [(&str, f32, f64); 4] =
+    [("tiny", 20.0, 0.05), ("small", 14.0, 0.02), ("good", DEFAULT_STEP, 0.005), ("fine", 5.0, 0.0005)];
 /// Steps that are tried.
 const STEPS: (f32, f32) = (0.02, 200.0);
 /// A size counts as met from this part of it on.
@@ -19,13 +19,17 @@ const CLOSE: f64 = 0.975;
 /// Trials at most: each one codes the whole model.
 const TRIALS: usize = 9;
 
-/// What a person asks of a file; text form `bits=0.1`, `ratio=500`, `size=200000` or `error=0.01`, or nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What a person asks of a file; text form `quality=good`, `bits=0.1`, `ratio=500`, `size=200kB` or `error=0.01`.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// Behaviour as before, as far as that can be told without data: a step of 10, and an error of at most 0.5% of
-    /// the weights' energy.
-    #[default]
-    Default,
+    /// Behaviour, as far as that can be told without data: steps up to `step`, in root mean squares of the delta, and an
+    /// error of at most `noise` times the weights' energy.
+    Quality {
+        /// The largest step.
+        step: f32,
+        /// The largest error.
+        noise: f64,
+    },
     /// Bits of the file for each weight of the model.
     Bits(f64),
     /// Bytes of the fine-tuned checkpoint for each byte of the file.
@@ -37,24 +41,52 @@ pub enum Target {
 }
 
 impl Target {
-    /// The target among `key=value` words; `-` stands for nothing.
+    /// The target among `key=value` words; `-` stands for nothing, and quality counts where there is nothing else.
     pub(super) fn from_words<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let mut target = Self::Default;
-        for (key, value) in words.filter_map(|word| word.split_once('=')).filter(|(_, value)| *value != "-") {
-            let number = value.parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);
-            let number = number.ok_or_else(|| Error::invalid(format!("{key}={value}: a number above 0")))?;
-            if target != Self::Default {
-                return Err(Error::invalid("auto takes one of bits, ratio, size and error"));
-            }
-            target = match key {
-                "bits" => Self::Bits(number),
-                "ratio" => Self::Ratio(number),
-                "size" => Self::Size(number),
-                _ => Self::Error(number),
-            };
+        let given = words.filter_map(|word| word.split_once('=')).filter(|(_, value)| *value != "-");
+        let (qualities, sizes): (Vec<_>, Vec<_>) = given.partition(|(key, _)| *key == "quality");
+        match (qualities.as_slice(), sizes.as_slice()) {
+            (_, [(key, value)]) => Self::from_word(key, value),
+            ([(_, name)], []) => Self::quality(name),
+            _ => Err(Error::invalid("auto takes one of quality, bits, ratio, size and error")),
         }
-        Ok(target)
     }
+
+    fn from_word(key: &str, value: &str) -> Result<Self> {
+        let number = number(value).ok_or_else(|| {
+            Error::invalid(format!("{key}={value}: a number above 0, as 200kB, 500 or 0.1"))
+        })?;
+        Ok(match key {
+            "bits" => Self::Bits(number),
+            "ratio" => Self::Ratio(number),
+            "size" => Self::Size(number),
+            _ => Self::Error(number),
+        })
+    }
+
+    fn quality(name: &str) -> Result<Self> {
+        let known = || QUALITIES.map(|(name, ..)| name).join(", ");
+        let found = QUALITIES.iter().find(|(known, ..)| *known == name);
+        let &(_, step, noise) =
+            found.ok_or_else(|| Error::invalid(format!("quality={name}: there are {}", known())))?;
+        Ok(Self::Quality { step, noise })
+    }
+}
+
+/// A number above 0, with a unit of bytes or an x behind it, or not.
+fn number(text: &str) -> Option<f64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" | "x" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    digits.parse().ok().map(|x: f64| x * unit).filter(|x| x.is_finite() && *x > 0.0)
 }
 
 /// What a step gives: bytes of the file, and energies of the error and of the delta.
@@ -83,14 +115,13 @@ pub(crate) fn step(
 ) -> Result<f32> {
     let error = |outcome: Outcome| if outcome.delta > 0.0 { outcome.error / outcome.delta } else { 0.0 };
     let size = match target {
-        Target::Default => {
-            let limit = DEFAULT_NOISE / facts.distance.max(f64::MIN_POSITIVE);
+        Target::Quality { step, noise } => {
+            let limit = noise / facts.distance.max(f64::MIN_POSITIVE);
             // Above that the error hardly depends on the step.
             if limit >= 0.8 {
-                return Ok(DEFAULT_STEP);
+                return Ok(step);
             }
-            let step = search(limit, |step| Ok(error(trial(step)?)), 1.0)?;
-            return Ok(step.min(DEFAULT_STEP));
+            return Ok(search(limit, |step| Ok(error(trial(step)?)), 1.0)?.min(step));
         }
         Target::Error(limit) => return search(limit, |step| Ok(error(trial(step)?)), 1.0),
         Target::Bits(bits) => bits * facts.weights as f64 / 8.0,
@@ -180,13 +211,24 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         assert!(step(Target::Size(4000.0), FACTS, &mut |step| Ok(law(step))).is_err());
-        assert!(Target::from_words(["bits=1", "size=3"].into_iter()).is_err());
-        assert!(Target::from_words(["bits=-1"].into_iter()).is_err());
+        for words in [&["bits=1", "size=3"][..], &["bits=-1"], &["quality=best"], &["size=3kk"]] {
+            assert!(Target::from_words(words.iter().copied()).is_err(), "{words:?}");
+        }
     }
 
     #[test]
-    fn the_default_follows_the_distance() {
-        let found = |distance| step(Target::Default, Facts { distance, ..FACTS }, &mut |step| Ok(law(step)));
+    fn sizes_have_units() {
+        let target = |word| Target::from_words(["quality=good", word, "error=-"].into_iter()).unwrap();
+        assert_eq!(target("size=200kB"), Target::Size(200_000.0));
+        assert_eq!(target("size=2MiB"), Target::Size(2_097_152.0));
+        assert_eq!(target("ratio=500x"), Target::Ratio(500.0));
+        assert_eq!(target("bits=-"), Target::quality("good").unwrap());
+    }
+
+    #[test]
+    fn quality_follows_the_distance() {
+        let good = Target::quality("good").unwrap();
+        let found = |distance| step(good, Facts { distance, ..FACTS }, &mut |step| Ok(law(step)));
         assert_eq!(found(0.001).unwrap(), DEFAULT_STEP);
         let near = found(0.1).unwrap();
         assert!(0.015 * f64::from(near * near) <= 0.05 && near > 1.5, "{near}");
