@@ -9,13 +9,15 @@
 //! | `parallel.rs` | threads that each run whole batches |
 //! | `metrics.rs` | outputs of two models to accuracy, KL, agreement, perplexity |
 //! | `evaluate.rs` | models side by side on one dataset |
-//! | `comparison.rs` | a base, its fine-tuned model and data: what a delta gives is judged |
+//! | `hub/` | models and data by their id on the Hugging Face hub (feature `hub`) |
 #![forbid(unsafe_code)]
 
 mod comparison;
 pub mod data;
 mod error;
 mod evaluate;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod metrics;
 pub mod models;
 mod parallel;
