@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use delta_dct::Error;
 use delta_dct_eval::data::DataOptions;
 
 use crate::failure::Outcome;
@@ -13,8 +14,8 @@ use crate::place;
 #[command(next_help_heading = "Data")]
 pub(crate) struct DataArgs {
     /// Data to judge on: .tsv, .csv, .jsonl, .parquet, .safetensors, .txt, CIFAR-10's .bin, or a folder (of images in
-    /// a folder per class, or of such files); may be given again
-    #[arg(short, long, required = true, value_name = "PATH")]
+    /// a folder per class, or of such files), or hf://datasets/ORG/NAME; may be given again
+    #[arg(short, long, value_name = "PATH")]
     data: Vec<PathBuf>,
     /// Column or array with the labels [default: label or labels]
     #[arg(long, value_name = "NAME")]
@@ -45,9 +46,17 @@ impl DataArgs {
         self.batch.unwrap_or(BATCH)
     }
 
-    /// Where the data is on this machine.
+    /// Whether there is any.
+    pub(crate) fn is_given(&self) -> bool {
+        !self.data.is_empty()
+    }
+
+    /// Where the data is on this machine. Errors: InvalidArgument if none is given.
     pub(crate) fn paths(&self) -> Outcome<Vec<PathBuf>> {
-        self.data.iter().map(|path| place::local(path)).collect()
+        if !self.is_given() {
+            return Err(Error::invalid("no data is given: --data says what to judge on").into());
+        }
+        self.data.iter().map(|path| place::data(path, self.split.as_deref())).collect()
     }
 
     /// The library's value for these options.

@@ -28,9 +28,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-#[cfg(feature = "eval")]
-use commands::eval;
+#[cfg(feature = "hub")]
+use commands::search;
 use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
+#[cfg(feature = "eval")]
+use commands::{eval, tune};
 
 /// Store a fine-tuned model as a very small file against its base model, and get the weights back.
 #[derive(Parser)]
@@ -52,6 +54,10 @@ enum Command {
     Bench(bench::BenchArgs),
     #[cfg(feature = "eval")]
     Eval(eval::EvalArgs),
+    #[cfg(feature = "eval")]
+    Tune(tune::TuneArgs),
+    #[cfg(feature = "hub")]
+    Search(search::SearchArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -87,6 +93,10 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         #[cfg(feature = "eval")]
         Command::Eval(args) => eval::run(args),
+        #[cfg(feature = "eval")]
+        Command::Tune(args) => tune::run(args),
+        #[cfg(feature = "hub")]
+        Command::Search(args) => search::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match result {

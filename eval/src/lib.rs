@@ -9,17 +9,22 @@
 //! | `parallel.rs` | threads that each run whole batches |
 //! | `metrics.rs` | outputs of two models to accuracy, KL, agreement, perplexity |
 //! | `evaluate.rs` | models side by side on one dataset |
+//! | `hub/` | models and data by their id on the Hugging Face hub (feature `hub`) |
 //! | `comparison.rs` | a base, its fine-tuned model and data: what a delta gives is judged |
+//! | `tune.rs` | the smallest file that keeps the quality |
 #![forbid(unsafe_code)]
 
 mod comparison;
 pub mod data;
 mod error;
 mod evaluate;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod metrics;
 pub mod models;
 mod parallel;
 mod random;
+pub mod tune;
 mod weights;
 
 pub use comparison::{Comparison, Judged, Sources, read_config};

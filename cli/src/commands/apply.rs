@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Applied, Archive, ErrorKind};
+use delta_dct::{Applied, ErrorKind};
 use serde::Serialize;
 
 use crate::failure::{Advise, Outcome};
@@ -65,7 +65,7 @@ struct Report<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &ApplyArgs) -> Outcome {
     args.work.start()?;
-    let archive = Archive::open(&args.file)?;
+    let archive = place::archive(&args.file)?;
     let base = place::checkpoint(&args.base)?;
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(units::stem(&args.file, "finetuned")));
     let bar = Bar::new(args.report.quiet);

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::Archive;
 use delta_dct_eval::{Comparison, Judged, Sources};
 use serde::Serialize;
 
@@ -27,7 +26,7 @@ pub(crate) struct EvalArgs {
     /// Fine-tuned model: a folder with config.json and tokenizer or preprocessor, or hf://ORG/NAME
     #[arg(short, long, value_name = "PATH")]
     finetuned: PathBuf,
-    /// A .ddct file to judge; may be given again
+    /// A .ddct file to judge, or hf://ORG/NAME/FILE; may be given again
     #[arg(long = "delta", value_name = "FILE")]
     deltas: Vec<PathBuf>,
     #[command(flatten)]
@@ -66,7 +65,7 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
         options: args.data.options(),
         batch: args.data.batch(),
     };
-    let archives = args.deltas.iter().map(|path| Ok((Archive::open(path)?, path.as_path())));
+    let archives = args.deltas.iter().map(|path| Ok((place::archive(path)?, path.as_path())));
     let archives = archives.collect::<Outcome<Vec<_>>>()?;
     let bar = Bar::counting(args.report.quiet);
     let comparison = Comparison::open(&sources)?;

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Archive, Info, TensorSummary};
+use delta_dct::{Info, TensorSummary};
 use serde::Serialize;
 
 use crate::failure::Outcome;
+use crate::place;
 use crate::plans::Plans;
 use crate::run_args::ReportArgs;
 use crate::table::Columns;
@@ -55,7 +56,7 @@ struct SideFile {
 
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs) -> Outcome {
-    let archive = Archive::open(&args.file)?;
+    let archive = place::archive(&args.file)?;
     let info = archive.info();
     let tensors = archive.tensors()?;
     let weights = tensors.iter().map(|t| t.weights).sum();

@@ -9,4 +9,8 @@ pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod methods;
+#[cfg(feature = "hub")]
+pub(crate) mod search;
+#[cfg(feature = "eval")]
+pub(crate) mod tune;
 pub(crate) mod verify;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Archive, ErrorKind, Verified};
+use delta_dct::{ErrorKind, Verified};
 use serde::Serialize;
 
 use super::apply::WRONG_BASE;
@@ -51,7 +51,7 @@ struct Report<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     args.work.start()?;
-    let archive = Archive::open(&args.file)?;
+    let archive = place::archive(&args.file)?;
     let base = args.base.as_deref().map(place::checkpoint).transpose()?;
     let bar = Bar::new(args.report.quiet);
     let verified = archive.verify(base.as_ref(), &bar).advise(ErrorKind::Mismatch, WRONG_BASE)?;

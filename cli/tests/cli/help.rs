@@ -7,10 +7,18 @@ use crate::run::{run, small_pair, succeed};
 const COMMANDS: [&str; 8] =
     ["compress", "apply", "inspect", "verify", "methods", "demo", "bench", "completions"];
 
+/// Commands of builds with more features.
+const MORE: &[&str] = &[
+    #[cfg(feature = "eval")]
+    "tune",
+    #[cfg(feature = "hub")]
+    "search",
+];
+
 #[test]
 fn every_help_page_ends_with_examples() {
     let here = Path::new(".");
-    for command in COMMANDS {
+    for command in COMMANDS.iter().chain(MORE) {
         let page = succeed(here, &format!("{command} --help"));
         let examples =
             page.split_once("Examples:\n").unwrap_or_else(|| panic!("{command} has no examples")).1;

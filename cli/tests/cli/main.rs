@@ -6,7 +6,11 @@ mod contract;
 mod eval;
 mod failures;
 mod help;
+#[cfg(feature = "hub")]
+mod hub;
 mod interrupts;
 mod json;
 mod run;
 mod selection;
+#[cfg(feature = "eval")]
+mod tune;

@@ -274,9 +274,12 @@ fn mark(finetuned: &Checkpoint, tensors: &[TensorSummary]) -> String {
     view.map(|(view, name)| format!("{:016x} {name}", digest(view.bytes))).unwrap_or_default()
 }
 
-/// The last component of the checkpoint's path: what a person calls it.
+/// What a person calls the checkpoint: the last component of its path, or its id if it lies in the hub's cache.
 fn display_name(checkpoint: &Checkpoint) -> String {
     let path = checkpoint.path();
+    if let Some(name) = hub_name(path) {
+        return name;
+    }
     path.canonicalize()
         .ok()
         .as_deref()
@@ -285,6 +288,14 @@ fn display_name(checkpoint: &Checkpoint) -> String {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned()
+}
+
+/// `ORG/NAME@COMMIT` of a path `.../models--ORG--NAME/snapshots/COMMIT/...` in the Hugging Face hub's cache.
+fn hub_name(path: &Path) -> Option<String> {
+    let parts: Vec<_> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
+    let at = parts.iter().position(|part| *part == "snapshots")?;
+    let repo = parts.get(at.checked_sub(1)?)?.strip_prefix("models--")?;
+    Some(format!("{}@{}", repo.replace("--", "/"), parts.get(at + 1)?))
 }
 
 fn notes(base: &Checkpoint, finetuned: &Checkpoint, pairing: &Pairing, ties: &Ties) -> Vec<String> {

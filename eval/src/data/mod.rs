@@ -26,3 +26,5 @@ mod tokens;
 pub use dataset::{DataOptions, Dataset};
 pub use prepared::Prepared;
 pub use processor::Processor;
+#[cfg(feature = "hub")]
+pub(crate) use source::select;

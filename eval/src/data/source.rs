@@ -98,20 +98,43 @@ fn format_of(path: &Path) -> Option<Format> {
     })
 }
 
-/// Adds the data files under `folder`; those that describe the data are none.
+/// Adds the data files under `folder`.
 fn list(folder: &Path, depth: usize, files: &mut Vec<Source>) -> Result<()> {
     for path in entries(folder)? {
-        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-        let about = ["readme", "license", "dataset_info", "dataset_dict", "state.json", "batches.meta"];
         if path.is_dir() {
             if depth > 0 {
                 list(&path, depth - 1, files)?;
             }
-        } else if let Some(format) = format_of(&path).filter(|_| !about.iter().any(|x| name.starts_with(x))) {
+        } else if let Some(format) = data_format(&path) {
             files.push(Source { path, format });
         }
     }
     Ok(())
+}
+
+/// The format of a file of data; files that describe data are none.
+fn data_format(path: &Path) -> Option<Format> {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let about = ["readme", "license", "dataset_info", "dataset_dict", "state.json", "batches.meta"];
+    format_of(path).filter(|_| !about.iter().any(|start| name.starts_with(start)))
+}
+
+/// Of the files `names` in `folder`, which need not be on this machine, those of `split`; Parquet where there is any.
+#[cfg(feature = "hub")]
+pub(crate) fn select(folder: &Path, names: &[&str], split: Option<&str>) -> Result<Vec<PathBuf>> {
+    let source = |name: &&str| {
+        let path = folder.join(name);
+        data_format(&path).map(|format| Source { path, format })
+    };
+    let mut files: Vec<Source> = names.iter().filter_map(source).collect();
+    if files.iter().any(|file| file.format == Format::Parquet) {
+        files.retain(|file| file.format == Format::Parquet);
+    }
+    if files.is_empty() {
+        let kinds = "parquet, csv, tsv, jsonl, txt or safetensors";
+        return Err(DeltaError::invalid(format!("{}: there is no {kinds} in it", folder.display())).into());
+    }
+    Ok(choose(folder, files, split)?.into_iter().map(|file| file.path).collect())
 }
 
 /// Of `files` those of one split and one kind.
