@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[cfg(feature = "eval")]
-use commands::eval;
+use commands::{best, eval, report, sweep};
 use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
 
 /// Store a fine-tuned model as a very small file against its base model, and get the weights back.
@@ -52,6 +52,12 @@ enum Command {
     Bench(bench::BenchArgs),
     #[cfg(feature = "eval")]
     Eval(eval::EvalArgs),
+    #[cfg(feature = "eval")]
+    Sweep(sweep::SweepArgs),
+    #[cfg(feature = "eval")]
+    Best(best::BestArgs),
+    #[cfg(feature = "eval")]
+    Report(report::ReportArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -87,6 +93,12 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         #[cfg(feature = "eval")]
         Command::Eval(args) => eval::run(args),
+        #[cfg(feature = "eval")]
+        Command::Sweep(args) => sweep::run(args),
+        #[cfg(feature = "eval")]
+        Command::Best(args) => best::run(args),
+        #[cfg(feature = "eval")]
+        Command::Report(args) => report::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match result {

@@ -10,6 +10,8 @@
 //! | `metrics.rs` | outputs of two models to accuracy, KL, agreement, perplexity |
 //! | `evaluate.rs` | models side by side on one dataset |
 //! | `comparison.rs` | a base, its fine-tuned model and data: what a delta gives is judged |
+//! | `sweep/` | many recipes on many pairs: a row each, kept in a folder |
+//! | `report/` | the rows as one HTML file |
 #![forbid(unsafe_code)]
 
 mod comparison;
@@ -20,6 +22,8 @@ mod metrics;
 pub mod models;
 mod parallel;
 mod random;
+pub mod report;
+pub mod sweep;
 mod weights;
 
 pub use comparison::{Comparison, Judged, Sources, read_config};

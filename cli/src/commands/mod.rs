@@ -2,6 +2,8 @@
 
 pub(crate) mod apply;
 pub(crate) mod bench;
+#[cfg(feature = "eval")]
+pub(crate) mod best;
 pub(crate) mod completions;
 pub(crate) mod compress;
 pub(crate) mod demo;
@@ -9,4 +11,8 @@ pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod methods;
+#[cfg(feature = "eval")]
+pub(crate) mod report;
+#[cfg(feature = "eval")]
+pub(crate) mod sweep;
 pub(crate) mod verify;
