@@ -28,9 +28,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
 #[cfg(feature = "eval")]
 use commands::{best, eval, report, sweep};
-use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
 
 /// Store a fine-tuned model as a very small file against its base model, and get the weights back.
 #[derive(Parser)]

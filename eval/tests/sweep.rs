@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use delta_dct::{Archive, Checkpoint, ErrorKind, Progress, Silent};
 use delta_dct_eval::report::html;
 use delta_dct_eval::sweep::{
-    COLUMNS, Ledger, Results, Row, RunOptions, Sweep, Values, best, export, predecessor_count, run, short_recipe,
+    COLUMNS, Ledger, Results, Row, RunOptions, Sweep, Values, best, export, predecessor_count, run,
+    short_recipe,
 };
 use delta_dct_eval::{Comparison, Error};
 use serde_json::{Value, json};
@@ -195,7 +196,10 @@ fn broken_files_are_told_by_their_line() {
         let error = Sweep::read(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{text}");
         let message = error.to_string();
-        assert!(message.contains(&format!("x.toml, line {line}: ")) && message.contains(reason), "{text}{message}");
+        assert!(
+            message.contains(&format!("x.toml, line {line}: ")) && message.contains(reason),
+            "{text}{message}"
+        );
         assert!(!message.contains('\n'), "{message}");
     }
 }
@@ -206,7 +210,8 @@ fn the_sweeps_that_come_along_are_sound() {
     let read = |name: &str| Sweep::read(&folder.join(name)).unwrap();
     let demo = read("demo.toml");
     for method in delta_dct::METHODS {
-        let has = |cell: &delta_dct_eval::sweep::Cell| cell.text().unwrap().split(' ').next() == Some(method.name);
+        let has =
+            |cell: &delta_dct_eval::sweep::Cell| cell.text().unwrap().split(' ').next() == Some(method.name);
         assert!(demo.cells.iter().any(has), "{}", method.name);
     }
     assert!(demo.pairs[0].base.is_dir());
@@ -233,7 +238,12 @@ fn sizes_are_counted_as_the_predecessor_did() {
             continue; // It counted a tensor twice that the file holds once.
         }
         let counted = predecessor_count(&model, &recipe.parse().unwrap()).unwrap();
-        assert_eq!((case["predecessor_bytes"].as_u64(), case["original_delta_bytes"].as_u64()), (Some(counted.bytes), Some(counted.of)), "{}", case["id"]);
+        assert_eq!(
+            (case["predecessor_bytes"].as_u64(), case["original_delta_bytes"].as_u64()),
+            (Some(counted.bytes), Some(counted.of)),
+            "{}",
+            case["id"]
+        );
         checked += 1;
     }
     assert!(checked >= 7);
@@ -261,7 +271,10 @@ fn rows(runs: &[(u64, f64, f64)]) -> Results {
         })
     };
     let read = |value: Value| serde_json::from_value(value).unwrap();
-    Results { pairs: vec![serde_json::from_value(pair).unwrap()], rows: runs.iter().map(row).map(read).collect() }
+    Results {
+        pairs: vec![serde_json::from_value(pair).unwrap()],
+        rows: runs.iter().map(row).map(read).collect(),
+    }
 }
 
 #[test]
@@ -279,7 +292,14 @@ fn the_pick_follows_the_three_rules_in_turn() {
 
 #[test]
 fn the_front_is_what_no_other_run_beats() {
-    let results = rows(&[(50, 0.0, 0.1), (10, 0.0, 0.5), (20, 0.0, 0.5), (20, 0.0, 0.4), (60, 0.0, 0.2), (70, 0.0, 0.01)]);
+    let results = rows(&[
+        (50, 0.0, 0.1),
+        (10, 0.0, 0.5),
+        (20, 0.0, 0.5),
+        (20, 0.0, 0.4),
+        (60, 0.0, 0.2),
+        (70, 0.0, 0.01),
+    ]);
     let found = best(&results, 0.01);
     let front: Vec<_> = found[0].front.iter().map(|row| (row.bytes, row.quality.kl.unwrap())).collect();
     assert_eq!(front, [(10, 0.5), (20, 0.4), (50, 0.1), (70, 0.01)]);
@@ -301,7 +321,8 @@ fn exports_hold_every_row() {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::Field;
     let file = fs::File::open(dir.path().join("results.parquet")).unwrap();
-    let found: Vec<_> = SerializedFileReader::new(file).unwrap().get_row_iter(None).unwrap().map(Result::unwrap).collect();
+    let found: Vec<_> =
+        SerializedFileReader::new(file).unwrap().get_row_iter(None).unwrap().map(Result::unwrap).collect();
     for (row, line) in found.iter().zip(&results.rows) {
         for ((name, values), (column, field)) in COLUMNS.iter().zip(row.get_column_iter()) {
             let expected = match values {
@@ -324,7 +345,12 @@ fn the_report_is_one_file_with_every_run() {
     let page = html(&results, Path::new("my sweep"), 0.01).unwrap();
     // A mark in each of two plots, and a line of the table.
     assert_eq!(page.matches("<circle").count(), 6);
-    assert_eq!(page.matches("<tr").count() - page.matches("<tr><th").count() - page.matches("<table class=\"heat scale\">").count(), 3);
+    assert_eq!(
+        page.matches("<tr").count()
+            - page.matches("<tr><th").count()
+            - page.matches("<table class=\"heat scale\">").count(),
+        3
+    );
     let outside = page.replace("http://www.w3.org/2000/svg", "");
     for word in ["http:", "https:", "src=", "<link", "@import", "NaN", "inf"] {
         assert!(!outside.contains(word), "{word}");
@@ -332,7 +358,10 @@ fn the_report_is_one_file_with_every_run() {
     assert!(page.contains("a&lt;b") && !page.contains("a<b"));
     assert!(page.contains("delta-dct compress --base 'b c' --finetuned f"));
     assert!(page.contains("delta-dct sweep s.toml -o 'my sweep'"));
-    assert_eq!(html(&Results::default(), Path::new("x"), 0.01).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(
+        html(&Results::default(), Path::new("x"), 0.01).unwrap_err().kind(),
+        ErrorKind::InvalidArgument
+    );
 }
 
 #[test]

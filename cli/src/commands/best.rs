@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use delta_dct_eval::sweep::{Best, Results, Row, best};
 
-use super::sweep::{change, measure};
+use super::sweep::{change, measure, measure_name};
 use crate::failure::Outcome;
 use crate::run_args::ReportArgs;
 use crate::table::Columns;
@@ -60,7 +60,8 @@ pub(crate) fn run(args: &BestArgs) -> Outcome {
 }
 
 fn write_report(out: &mut dyn Write, results: &Results, found: &[Best<'_>]) -> io::Result<()> {
-    let header = ["<pair", "<why", "<method", "<options", "bytes", "ratio", "accuracy | ppl", "change", "KL"];
+    let measure = measure_name(results);
+    let header = ["<pair", "<why", "<method", "<options", "bytes", "ratio", measure, "change", "KL"];
     let mut table = Columns::new(header);
     for best in found {
         let picked = best.pick.iter().map(|pick| (pick.reason, pick.row));

@@ -79,7 +79,12 @@ pub(crate) fn run(args: &SweepArgs) -> Outcome {
         write!(out, "{} made now, {} made before", runs(made), results.rows.len() - made)?;
         writeln!(out, "{}", if missing > 0 { format!(", {missing} left") } else { String::new() })?;
         if changed {
-            writeln!(out, "{} is not as it was; {} that it no longer names are left out", args.file.display(), runs(others))?;
+            writeln!(
+                out,
+                "{} is not as it was; {} that it no longer names are left out",
+                args.file.display(),
+                runs(others)
+            )?;
         }
         notes(out, &results)?;
         writeln!(out, "wrote {} in {}", files.join(", "), args.output.display())
@@ -104,13 +109,14 @@ fn table(results: &Results) -> Columns {
         "ratio",
         "bpw",
         "rel. error",
-        "accuracy | ppl",
+        measure_name(results),
         "change",
         "KL",
         "agreement",
     ]);
     for row in &results.rows {
-        let share = |value: Option<f64>| value.map_or(String::new(), |value| format!("{:.2}%", 100.0 * value));
+        let share =
+            |value: Option<f64>| value.map_or(String::new(), |value| format!("{:.2}%", 100.0 * value));
         table.row([
             row.pair.clone(),
             row.method.clone(),
@@ -128,6 +134,16 @@ fn table(results: &Results) -> Columns {
     table
 }
 
+/// What [`measure`] gives of these runs.
+pub(super) fn measure_name(results: &Results) -> &'static str {
+    let language = |row: &&Row| row.quality.perplexity.is_some();
+    match results.rows.iter().filter(language).count() {
+        0 => "accuracy",
+        n if n == results.rows.len() => "perplexity",
+        _ => "accuracy | perplexity",
+    }
+}
+
 /// Accuracy or perplexity of a run.
 pub(super) fn measure(row: &Row) -> String {
     match (row.quality.perplexity, row.quality.accuracy) {
@@ -139,7 +155,8 @@ pub(super) fn measure(row: &Row) -> String {
 
 /// Points of accuracy against the fine-tuned model, or percent of perplexity.
 pub(super) fn change(results: &Results, row: &Row) -> String {
-    let Some(harm) = results.pair(&row.pair).map(|pair| pair.harm(row)).filter(|harm| harm.is_finite()) else {
+    let Some(harm) = results.pair(&row.pair).map(|pair| pair.harm(row)).filter(|harm| harm.is_finite())
+    else {
         return String::new();
     };
     match row.quality.perplexity {

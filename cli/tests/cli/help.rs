@@ -7,10 +7,13 @@ use crate::run::{run, small_pair, succeed};
 const COMMANDS: [&str; 8] =
     ["compress", "apply", "inspect", "verify", "methods", "demo", "bench", "completions"];
 
+/// Commands that run models.
+const EVAL: &[&str] = if cfg!(feature = "eval") { &["sweep", "best", "report"] } else { &[] };
+
 #[test]
 fn every_help_page_ends_with_examples() {
     let here = Path::new(".");
-    for command in COMMANDS {
+    for command in COMMANDS.iter().chain(EVAL) {
         let page = succeed(here, &format!("{command} --help"));
         let examples =
             page.split_once("Examples:\n").unwrap_or_else(|| panic!("{command} has no examples")).1;

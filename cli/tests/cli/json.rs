@@ -12,7 +12,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 /// Asserts that `value` has these fields and no others, and that the README's section names each.
-fn check(section: &str, value: &Value, mut fields: Vec<&str>) {
+pub(crate) fn check(section: &str, value: &Value, mut fields: Vec<&str>) {
     let text = README.split("\n### ").find(|part| part.starts_with(section)).unwrap();
     for field in &fields {
         let named = [format!("`{field}`"), format!(".{field}`")];

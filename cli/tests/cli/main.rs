@@ -8,3 +8,5 @@ mod interrupts;
 mod json;
 mod run;
 mod selection;
+#[cfg(feature = "eval")]
+mod sweep;

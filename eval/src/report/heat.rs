@@ -9,8 +9,13 @@ use crate::sweep::Row;
 const RANGE: (f64, f64) = (-3.0, 2.0);
 
 /// Colours from small errors to large ones.
-const COLOURS: [[f64; 3]; 5] =
-    [[255.0, 250.0, 225.0], [250.0, 214.0, 148.0], [240.0, 150.0, 90.0], [196.0, 66.0, 78.0], [92.0, 20.0, 78.0]];
+const COLOURS: [[f64; 3]; 5] = [
+    [255.0, 250.0, 225.0],
+    [250.0, 214.0, 148.0],
+    [240.0, 150.0, 90.0],
+    [196.0, 66.0, 78.0],
+    [92.0, 20.0, 78.0],
+];
 
 /// The errors of matrices, a line per kind and a column per layer.
 pub(super) fn map(row: &Row) -> String {
@@ -28,7 +33,9 @@ pub(super) fn map(row: &Row) -> String {
         format!("<tr><th>{}</th>{cells}</tr>\n", escape(kind))
     };
     let body: String = cells.iter().map(line).collect();
-    format!("<div class=\"wide\"><table class=\"heat\"><thead><tr><th></th>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n")
+    format!(
+        "<div class=\"wide\"><table class=\"heat\"><thead><tr><th></th>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n"
+    )
 }
 
 /// The numbers in a tensor's name; none for what is outside of the layers.
@@ -61,7 +68,8 @@ fn cell(error: Option<&f64>) -> String {
 fn colour(share: f64) -> String {
     let at = share * (COLOURS.len() - 1) as f64;
     let i = (at as usize).min(COLOURS.len() - 2);
-    let (from, to) = (COLOURS.get(i).copied().unwrap_or_default(), COLOURS.get(i + 1).copied().unwrap_or_default());
+    let (from, to) =
+        (COLOURS.get(i).copied().unwrap_or_default(), COLOURS.get(i + 1).copied().unwrap_or_default());
     let mixed = from.iter().zip(to).map(|(from, to)| format!("{:.0}", from + (to - from) * (at - i as f64)));
     format!("rgb({})", mixed.collect::<Vec<_>>().join(" "))
 }
@@ -80,7 +88,10 @@ mod tests {
     #[test]
     fn names_have_their_place() {
         let at = |name| place(name);
-        assert_eq!(at("bert.encoder.layer.3.attention.query.weight"), (vec![3], "attention.query".to_owned()));
+        assert_eq!(
+            at("bert.encoder.layer.3.attention.query.weight"),
+            (vec![3], "attention.query".to_owned())
+        );
         assert_eq!(at("swin.encoder.layers.1.blocks.0.output.dense.weight").0, [1, 0]);
         assert_eq!(at("embeddings.word.weight"), (vec![], "embeddings.word".to_owned()));
     }

@@ -58,26 +58,29 @@ fn section(pair: &PairRow, rows: &[&Row], threshold: f64) -> Result<String> {
         return Ok(String::new());
     }
     let front = front(rows);
-    let pick = pick(pair, rows, threshold).map(|pick| tables::pick(pair, &pick, threshold));
+    let pick = pick(pair, rows, threshold);
     let (measure, _) = pair.measure();
+    let edge = plot::floor(pair, rows)
+        .map(|floor| format!(" Runs below {} are drawn at the lower edge.", percent(floor)));
     Ok(format!(
         "<section id=\"{name}\">\n<h2>{name}</h2>\n{facts}{pick}{legend}<div class=\"plots\">\n\
          <figure>{divergence}<figcaption>KL against bytes: lower and further left is better. The line joins the runs that no \
          other beats in both.</figcaption></figure>\n\
-         <figure>{quality}<figcaption>{measure} against bytes.</figcaption></figure>\n</div>\n\
+         <figure>{quality}<figcaption>{measure} against bytes.{edge}</figcaption></figure>\n</div>\n\
          <h3>All runs</h3>\n<p class=\"note\">A click on a head sorts. Shaded: the runs of the line. <i>Its ratio</i> is what the \
          Python predecessor would have counted: one byte per coefficient whatever its bits, and no file.</p>\n{runs}\
          <h3>Where the error is</h3>\n<p class=\"note\">|result - fine-tuned|² / |fine-tuned - base|² of each matrix, by layer; of \
          each method the run of lowest KL. From small to large: {scale}</p>\n{heat}</section>\n",
         name = escape(&pair.pair),
         facts = facts(pair, rows),
-        pick = pick.unwrap_or_default(),
+        pick = pick.as_ref().map(|pick| tables::pick(pair, pick, threshold)).unwrap_or_default(),
+        edge = edge.unwrap_or_default(),
         legend = legend(rows),
         divergence = plot::divergence(pair, rows)?,
         quality = plot::quality(pair, rows)?,
         runs = tables::runs(pair, rows, &front),
         scale = heat::scale(),
-        heat = heat_maps(rows),
+        heat = heat_maps(rows, pick.as_ref().map(|pick| pick.row.method.as_str())),
     ))
 }
 
@@ -93,7 +96,8 @@ fn facts(pair: &PairRow, rows: &[&Row]) -> String {
         }
         (None, None) => "no labels".to_owned(),
     };
-    let notes: String = pair.notes.iter().map(|note| format!("<p class=\"note\">{}</p>\n", escape(note))).collect();
+    let notes: String =
+        pair.notes.iter().map(|note| format!("<p class=\"note\">{}</p>\n", escape(note))).collect();
     format!(
         "<p class=\"facts\"><code>{}</code> &rarr; <code>{}</code><br>{} of weights &middot; {} examples &middot; {worth}</p>\n{notes}",
         escape(&pair.base),
@@ -116,7 +120,11 @@ fn methods<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
 
 fn legend(rows: &[&Row]) -> String {
     let entry = |method: &str| {
-        format!("<span><span class=\"dot\" style=\"background:{}\"></span>{}</span>", plot::colour(method), escape(method))
+        format!(
+            "<span><span class=\"dot\" style=\"background:{}\"></span>{}</span>",
+            plot::colour(method),
+            escape(method)
+        )
     };
     let mut entries: String = methods(rows).into_iter().map(entry).collect();
     if rows.iter().any(|row| row.predecessor) {
@@ -128,15 +136,15 @@ fn legend(rows: &[&Row]) -> String {
     format!("<p class=\"legend\">{entries}</p>\n")
 }
 
-/// Of each method the run of lowest KL; the first is open.
-fn heat_maps(rows: &[&Row]) -> String {
+/// Of each method the run of lowest KL; that of the method `open` can be seen at once.
+fn heat_maps(rows: &[&Row], open: Option<&str>) -> String {
     let kl = |row: &Row| row.quality.kl.unwrap_or(f64::INFINITY);
     let of = |method: &str| {
         let rows = rows.iter().filter(|row| row.method == method && !row.tensors.is_empty());
         rows.min_by(|a, b| kl(a).total_cmp(&kl(b)))
     };
-    let maps = methods(rows).into_iter().filter_map(of).enumerate().map(|(i, row)| {
-        let open = if i == 0 { " open" } else { "" };
+    let maps = methods(rows).into_iter().filter_map(of).map(|row| {
+        let open = if open == Some(row.method.as_str()) { " open" } else { "" };
         let title = escape(&format!("{} {}", row.method, row.options()));
         format!("<details{open}><summary>{title}</summary>\n{}</details>\n", heat::map(row))
     });
@@ -162,6 +170,7 @@ fn commands(results: &Results, folder: &Path) -> String {
             let recipe = quoted(&row.recipe);
             lines.push(format!("delta-dct compress {models} -o {name} --force --method {recipe}{mode}"));
         }
+        lines.push("# what the last of them is worth".to_owned());
         lines.push(format!("delta-dct eval {models} --delta {name}{data}{options}"));
     }
     format!("<section>\n<h2>Again</h2>\n<pre>{}</pre>\n</section>\n", escape(&lines.join("\n")))

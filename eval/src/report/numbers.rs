@@ -27,7 +27,7 @@ pub(super) fn bytes(n: f64) -> String {
 pub(super) fn digits(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && size < 0.001 {
-        return format!("{value:.1e}");
+        return format!("{value:.1e}").replace(".0e", "e");
     }
     let places = if size == 0.0 { 0 } else { (2 - size.log10().floor() as i32).clamp(0, 4) as usize };
     let text = format!("{value:.places$}");
@@ -56,7 +56,10 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count).join(" "), "0 999 1,000 1,234,567");
         assert_eq!([999.0, 40_000.0, 1_500_000.0].map(bytes).join(", "), "999 B, 40 kB, 1.5 MB");
-        assert_eq!([0.0, 0.0042, 1.25, 318.4, 0.0000021].map(digits).join(" "), "0 0.0042 1.25 318 2.1e-6");
+        assert_eq!(
+            [0.0, 0.0042, 1.25, 318.4, 0.0000021, 1e-5].map(digits).join(" "),
+            "0 0.0042 1.25 318 2.1e-6 1e-5"
+        );
         assert_eq!(quoted("a b's"), r"'a b'\''s'");
     }
 }

@@ -15,8 +15,8 @@ const SIZE: (u32, u32) = (640, 420);
 
 /// Colours of methods, in the order of `METHODS`.
 const COLOURS: [&str; 11] = [
-    "#2563eb", "#06a3b7", "#7c3aed", "#16a34a", "#dc2626", "#ea8a00", "#7c4a21", "#db2777", "#8a9a00", "#9ca3af",
-    "#111827",
+    "#2563eb", "#06a3b7", "#7c3aed", "#16a34a", "#dc2626", "#ea8a00", "#7c4a21", "#db2777", "#8a9a00",
+    "#9ca3af", "#111827",
 ];
 const GRID: RGBColor = RGBColor(229, 229, 224);
 const TEXT: RGBColor = RGBColor(82, 82, 78);
@@ -47,7 +47,11 @@ pub(super) fn colour(method: &str) -> &'static str {
 pub(super) fn divergence(pair: &PairRow, rows: &[&Row]) -> Result<String> {
     let value = |row: &Row| Some(row.quality.kl?.max(LOWEST_KL));
     let name = "KL divergence (nats)";
-    draw(pair, rows, &Measure { name, value: &value, label: digits, logarithmic: true, mark: None, front: true })
+    draw(
+        pair,
+        rows,
+        &Measure { name, value: &value, label: digits, logarithmic: true, mark: None, front: true },
+    )
 }
 
 /// Accuracy or perplexity against bytes, with the fine-tuned model's.
@@ -55,11 +59,28 @@ pub(super) fn quality(pair: &PairRow, rows: &[&Row]) -> Result<String> {
     let (name, mark) = pair.measure();
     if name == "perplexity" {
         let value = |row: &Row| row.quality.perplexity;
-        return draw(pair, rows, &Measure { name, value: &value, label: digits, logarithmic: true, mark, front: false });
+        return draw(
+            pair,
+            rows,
+            &Measure { name, value: &value, label: digits, logarithmic: true, mark, front: false },
+        );
     }
-    let value = |row: &Row| row.quality.accuracy;
+    let floor = floor(pair, rows).unwrap_or(0.0);
+    let value = |row: &Row| row.quality.accuracy.map(|accuracy| accuracy.max(floor));
     let label = |share: f64| format!("{}%", digits(100.0 * share));
     draw(pair, rows, &Measure { name, value: &value, label, logarithmic: false, mark, front: false })
+}
+
+/// The accuracy below which runs are drawn on the lower edge, so that a few ruined models do not press all others
+/// together: four times as far below the fine-tuned model as three quarters of the runs stay. None where no run is
+/// below it.
+pub(super) fn floor(pair: &PairRow, rows: &[&Row]) -> Option<f64> {
+    let reference = pair.finetuned_quality.accuracy?;
+    let mut found: Vec<f64> = rows.iter().filter_map(|row| row.quality.accuracy).collect();
+    found.sort_by(f64::total_cmp);
+    let quartile = found.get(found.len() / 4)?;
+    let floor = reference - 4.0 * (reference - quartile).max(0.005);
+    (*found.first()? < floor).then_some(floor)
 }
 
 fn draw(pair: &PairRow, rows: &[&Row], measure: &Measure<'_>) -> Result<String> {
@@ -70,7 +91,8 @@ fn draw(pair: &PairRow, rows: &[&Row], measure: &Measure<'_>) -> Result<String> 
         return Ok("<p class=\"none\">No run has such a figure.</p>".to_owned());
     }
     let x = Axis::of(points.iter().map(|(_, at)| at.0), true, bytes);
-    let y = Axis::of(points.iter().map(|(_, at)| at.1).chain(measure.mark), measure.logarithmic, measure.label);
+    let y =
+        Axis::of(points.iter().map(|(_, at)| at.1).chain(measure.mark), measure.logarithmic, measure.label);
     let line: Vec<(f64, f64)> = match measure.front {
         true => front(rows).into_iter().filter_map(point).collect(),
         false => Vec::new(),
@@ -99,23 +121,23 @@ fn chart(
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     let mut chart = ChartBuilder::on(&area)
         .margin(10)
-        .margin_right(20)
-        .x_label_area_size(46)
-        .y_label_area_size(70)
+        .margin_right(24)
+        .x_label_area_size(52)
+        .y_label_area_size(78)
         .build_cartesian_2d(x, y)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(GRID)
-        .label_style(("sans-serif", 14).into_font().color(&TEXT))
-        .axis_desc_style(("sans-serif", 15).into_font().color(&TEXT))
+        .label_style(("sans-serif", 17).into_font().color(&TEXT))
+        .axis_desc_style(("sans-serif", 18).into_font().color(&TEXT))
         .x_desc("bytes of the .ddct file")
         .y_desc(measure.name)
         .draw()?;
     if let Some(mark) = measure.mark {
         chart.draw_series(DashedLineSeries::new([(low, mark), (high, mark)], 6, 4, LINE.stroke_width(1)))?;
-        let style = ("sans-serif", 14).into_font().color(&LINE);
+        let style = ("sans-serif", 17).into_font().color(&LINE);
         let below = chart.backend_coord(&(low, mark));
         area.draw_text("fine-tuned", &style, (below.0 + 6, below.1 + 4))?;
     }

@@ -81,10 +81,13 @@ fn columns(pair: &PairRow) -> Vec<(&'static str, Column<'_>)> {
     match pair.measure().0 {
         "perplexity" => {
             columns.push(("perplexity", optional(|row| row.quality.perplexity, digits)));
-            columns.push(("change", Box::new(move |row| {
-                let harm = pair.harm(row);
-                (format!("{:+.2}%", 100.0 * harm), harm)
-            })));
+            columns.push((
+                "change",
+                Box::new(move |row| {
+                    let harm = pair.harm(row);
+                    (format!("{:+.2}%", 100.0 * harm), harm)
+                }),
+            ));
         }
         _ => {
             columns.push(("accuracy", optional(|row| row.quality.accuracy, percent)));

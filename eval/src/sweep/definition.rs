@@ -101,7 +101,10 @@ impl Sweep {
 
 impl Pair {
     /// Where models and data are: `local` makes a path on this machine of each place.
-    pub fn sources<E>(&self, local: impl Fn(&Path) -> std::result::Result<PathBuf, E>) -> std::result::Result<Sources, E> {
+    pub fn sources<E>(
+        &self,
+        local: impl Fn(&Path) -> std::result::Result<PathBuf, E>,
+    ) -> std::result::Result<Sources, E> {
         Ok(Sources {
             base: local(&self.base)?,
             finetuned: local(&self.finetuned)?,
@@ -236,7 +239,9 @@ impl Grid {
                     let cell = Cell { pair: String::new(), recipe: text.parse()?, predecessor };
                     Ok((cell.text()?, cell.recipe))
                 };
-                recipes.push(cell(&text).map_err(|e: Error| (culprit(&method, &entries, &methods), e.to_string()))?);
+                recipes.push(
+                    cell(&text).map_err(|e: Error| (culprit(&method, &entries, &methods), e.to_string()))?,
+                );
             }
         }
         Ok(Self { pairs: wanted, predecessor, recipes })
@@ -244,18 +249,26 @@ impl Grid {
 }
 
 /// `method` with every combination of the values of its options.
-fn combinations(method: &str, options: &BTreeMap<String, Spanned<Value>>) -> std::result::Result<Vec<String>, At> {
+fn combinations(
+    method: &str,
+    options: &BTreeMap<String, Spanned<Value>>,
+) -> std::result::Result<Vec<String>, At> {
     let mut texts = vec![method.to_owned()];
     for (key, values) in options {
         let values = choices(key, values)?;
-        let with = |text: &String| values.iter().map(|value| format!("{text} {key}={value}")).collect::<Vec<_>>();
+        let with =
+            |text: &String| values.iter().map(|value| format!("{text} {key}={value}")).collect::<Vec<_>>();
         texts = texts.iter().flat_map(with).collect();
     }
     Ok(texts)
 }
 
 /// Where the option is that `method` does not take; the method itself where it is none of them alone.
-fn culprit(method: &str, options: &BTreeMap<String, Spanned<Value>>, methods: &Spanned<Value>) -> Range<usize> {
+fn culprit(
+    method: &str,
+    options: &BTreeMap<String, Spanned<Value>>,
+    methods: &Spanned<Value>,
+) -> Range<usize> {
     let wrong = |key: &str, values: &Spanned<Value>| {
         let values = choices(key, values).unwrap_or_default();
         values.iter().any(|value| format!("{method} {key}={value}").parse::<Recipe>().is_err())

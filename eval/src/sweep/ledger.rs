@@ -70,7 +70,8 @@ impl Results {
     /// The row of a cell.
     pub fn row(&self, cell: &Cell) -> Result<Option<&Row>> {
         let recipe = cell.text()?;
-        let is = |row: &&Row| row.pair == cell.pair && row.recipe == recipe && row.predecessor == cell.predecessor;
+        let is =
+            |row: &&Row| row.pair == cell.pair && row.recipe == recipe && row.predecessor == cell.predecessor;
         Ok(self.rows.iter().find(is))
     }
 }

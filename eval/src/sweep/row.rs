@@ -112,9 +112,14 @@ impl PairRow {
 impl Row {
     /// The options of its recipe that are not the method's defaults, as `block=16 bits=4:0.5,0:0.5`.
     pub fn options(&self) -> String {
+        // What every run has that follows the predecessor.
+        let implied = |word: &&str| self.predecessor && ["predecessor=true", "rescale=none"].contains(word);
         let short = short_recipe(&self.recipe);
-        let options = short.split_once(' ').map_or("", |(_, options)| options);
-        if self.predecessor { format!("{options} (as the predecessor)") } else { options.to_owned() }
+        let mut words: Vec<&str> = short.split(' ').skip(1).filter(|word| !implied(word)).collect();
+        if self.predecessor {
+            words.push("as the predecessor");
+        }
+        words.join(" ")
     }
 }
 
