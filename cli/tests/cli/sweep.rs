@@ -28,7 +28,8 @@ fn a_sweep_its_picks_and_its_report() {
     let dir = tempfile::tempdir().unwrap();
     write_sweep(dir.path(), "[[grid]]\nmethod = ['dct', 'zero']\n");
     let section = "sweep, best, report";
-    let words = |texts: &[&'static str]| texts.iter().flat_map(|text| text.split_whitespace()).collect::<Vec<_>>();
+    let words =
+        |texts: &[&'static str]| texts.iter().flat_map(|text| text.split_whitespace()).collect::<Vec<_>>();
 
     let first = run(dir.path(), "sweep s.toml -o out --limit 1 --json").json();
     assert_eq!(first["rows"].as_array().unwrap().len(), 1);
@@ -42,7 +43,8 @@ fn a_sweep_its_picks_and_its_report() {
     check(section, &value["pairs"][0]["finetuned_quality"], words(&[QUALITY]));
     let kept = Path::new(value["rows"][1]["file"].as_str().unwrap()).to_owned();
     assert_eq!(value["rows"][1]["bytes"], fs::metadata(dir.path().join(kept)).unwrap().len());
-    let written: Value = serde_json::from_slice(&fs::read(dir.path().join("out/results.json")).unwrap()).unwrap();
+    let written: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("out/results.json")).unwrap()).unwrap();
     assert_eq!(written, value);
     let header = fs::read_to_string(dir.path().join("out/results.csv")).unwrap();
     let readme = include_str!("../../README.md");

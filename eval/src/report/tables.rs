@@ -20,6 +20,8 @@ pub(super) fn runs(pair: &PairRow, rows: &[&Row], front: &[&Row]) -> String {
     let line = |row: &&Row| {
         let cell = |(_, of): &(&str, Column<'_>)| {
             let (text, key) = of(row);
+            // What a script calls the largest number: what is missing comes last.
+            let key = if key.is_finite() { key.to_string() } else { "Infinity".to_owned() };
             format!("<td class=\"n\" data-v=\"{key}\">{text}</td>")
         };
         let best = front.iter().any(|best| std::ptr::eq(*best, *row));
@@ -85,7 +87,7 @@ fn columns(pair: &PairRow) -> Vec<(&'static str, Column<'_>)> {
                 "change",
                 Box::new(move |row| {
                     let harm = pair.harm(row);
-                    (format!("{:+.2}%", 100.0 * harm), harm)
+                    (if harm.is_finite() { format!("{:+.2}%", 100.0 * harm) } else { String::new() }, harm)
                 }),
             ));
         }

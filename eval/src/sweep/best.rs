@@ -42,14 +42,15 @@ fn best_of<'a>(results: &'a Results, pair: &'a PairRow, threshold: f64) -> Best<
 /// Of the runs that improve the model the smallest; else the smallest of those within the threshold; else the one
 /// that harms least.
 pub fn pick<'a>(pair: &PairRow, rows: &[&'a Row], threshold: f64) -> Option<Pick<'a>> {
+    // A model with broken outputs is nothing to pick.
+    let sound = || rows.iter().filter(|row| pair.harm(row).is_finite());
     let smallest = |reason, good: &dyn Fn(f64) -> bool| {
-        let rows = rows.iter().filter(|row| good(pair.harm(row)));
-        let row = *rows.min_by_key(|row| row.bytes)?;
+        let row = *sound().filter(|row| good(pair.harm(row))).min_by_key(|row| row.bytes)?;
         Some(Pick { reason, harm: pair.harm(row), row })
     };
     let least = || {
         let order = |a: &&&Row, b: &&&Row| pair.harm(a).total_cmp(&pair.harm(b)).then(a.bytes.cmp(&b.bytes));
-        let row = *rows.iter().min_by(order)?;
+        let row = *sound().min_by(order)?;
         Some(Pick { reason: "least", harm: pair.harm(row), row })
     };
     smallest("improves", &|harm| harm < 0.0)
