@@ -20,7 +20,7 @@ use crate::units;
 const GROUPS: [&str; 6] = ["embeddings", "attention", "mlp", "norm & bias", "head", "other"];
 
 /// Sums over tensors.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Group {
     /// What the tensors have in common.
     pub(crate) group: &'static str,
@@ -39,21 +39,21 @@ pub(crate) struct Group {
 impl Group {
     /// The sums over `tensors`, under the name `group`.
     pub(crate) fn of<'a>(group: &'static str, tensors: impl IntoIterator<Item = &'a TensorSummary>) -> Self {
-        let mut sum = Self { group, ..Self::default() };
-        let (mut error, mut inexact) = (0.0, 0.0);
-        for tensor in tensors {
-            sum.tensors += 1;
-            sum.weights += tensor.weights;
-            sum.bytes += tensor.bytes;
-            if let Some(e) = tensor.relative_error {
-                error += e * tensor.weights as f64;
-                inexact += tensor.weights as f64;
-            }
+        let tensors: Vec<&TensorSummary> = tensors.into_iter().collect();
+        let (weights, bytes) = (sum(&tensors, |t| t.weights), sum(&tensors, |t| t.bytes));
+        Self {
+            group,
+            tensors: tensors.len(),
+            weights,
+            bytes,
+            bpw: units::bits_per_weight(bytes, weights),
+            relative_error: TensorSummary::mean_error(tensors),
         }
-        sum.bpw = units::bits_per_weight(sum.bytes, sum.weights);
-        sum.relative_error = (inexact > 0.0).then(|| error / inexact);
-        sum
     }
+}
+
+fn sum(tensors: &[&TensorSummary], of: impl Fn(&TensorSummary) -> u64) -> u64 {
+    tensors.iter().map(|tensor| of(tensor)).sum()
 }
 
 /// The sums of every group that has tensors.

@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 use commands::search;
 use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
 #[cfg(feature = "eval")]
-use commands::{eval, tune};
+use commands::{best, eval, report, sweep, tune};
 
 /// Store a fine-tuned model as a very small file against its base model, and get the weights back.
 #[derive(Parser)]
@@ -58,6 +58,12 @@ enum Command {
     Tune(tune::TuneArgs),
     #[cfg(feature = "hub")]
     Search(search::SearchArgs),
+    #[cfg(feature = "eval")]
+    Sweep(sweep::SweepArgs),
+    #[cfg(feature = "eval")]
+    Best(best::BestArgs),
+    #[cfg(feature = "eval")]
+    Report(report::ReportArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -97,6 +103,12 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(args),
         #[cfg(feature = "hub")]
         Command::Search(args) => search::run(args),
+        #[cfg(feature = "eval")]
+        Command::Sweep(args) => sweep::run(args),
+        #[cfg(feature = "eval")]
+        Command::Best(args) => best::run(args),
+        #[cfg(feature = "eval")]
+        Command::Report(args) => report::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match result {

@@ -63,6 +63,17 @@ pub(crate) fn persist(file: NamedTempFile, output: &Path, overwrite: bool) -> Re
     }
 }
 
+/// Writes `content` to the file `output`, whole or not at all.
+///
+/// Errors: Io; also if something lies there and `overwrite` is false.
+pub fn write_whole(output: &Path, content: &[u8], overwrite: bool) -> Result<()> {
+    check_free(output, overwrite)?;
+    let fail = |e| Error::io("write", output, e);
+    let mut file = NamedTempFile::new_in(parent(output)).map_err(fail)?;
+    file.write_all(content).map_err(fail)?;
+    persist(file, output, overwrite)
+}
+
 /// An empty folder beside `output` that is removed again unless it is put in its place.
 pub(crate) fn temporary_folder(output: &Path) -> Result<TempDir> {
     let parent = parent(output);

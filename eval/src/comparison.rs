@@ -103,8 +103,17 @@ impl Comparison {
 
     /// What `archive` (the file at `path`) makes of the base.
     pub fn judge(&self, archive: &Archive, path: &Path, progress: &dyn Progress) -> Result<Judged> {
-        let weights = Weights::reconstructed(&self.base, archive)?;
-        let quality = self.evaluation.model(&Model::load(&self.config, &weights)?, progress)?;
+        self.judge_weights(&self.reconstruct(archive)?, path, progress)
+    }
+
+    /// The weights that `archive` makes of the base.
+    pub fn reconstruct(&self, archive: &Archive) -> Result<Weights> {
+        Weights::reconstructed(&self.base, archive)
+    }
+
+    /// A model of these weights, which come from `path`.
+    pub fn judge_weights(&self, weights: &Weights, path: &Path, progress: &dyn Progress) -> Result<Judged> {
+        let quality = self.evaluation.model(&Model::load(&self.config, weights)?, progress)?;
         Ok(judged("reconstructed", path, quality, Vec::new()))
     }
 }

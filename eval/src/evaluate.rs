@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use delta_dct::{Error, ErrorKind, Progress};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::Prepared;
 use crate::error::Result;
@@ -19,7 +19,7 @@ const KEPT: usize = 1 << 30;
 
 /// What a model is worth on a dataset. Shares are between 0 and 1; absent is what does not apply: accuracy without
 /// labels, perplexity of a classifier, and what compares the fine-tuned model with itself.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Quality {
     /// Share of the examples whose most likely class is the label.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,8 @@
 //! | `hub/` | models and data by their id on the Hugging Face hub (feature `hub`) |
 //! | `comparison.rs` | a base, its fine-tuned model and data: what a delta gives is judged |
 //! | `tune.rs` | the smallest file that keeps the quality |
+//! | `sweep/` | many recipes on many pairs: a row each, kept in a folder |
+//! | `report/` | the rows as one HTML file |
 #![forbid(unsafe_code)]
 
 mod comparison;
@@ -25,6 +27,8 @@ pub mod models;
 mod parallel;
 mod random;
 pub mod tune;
+pub mod report;
+pub mod sweep;
 mod weights;
 
 pub use comparison::{Comparison, Judged, Sources, read_config};

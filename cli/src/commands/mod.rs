@@ -2,6 +2,8 @@
 
 pub(crate) mod apply;
 pub(crate) mod bench;
+#[cfg(feature = "eval")]
+pub(crate) mod best;
 pub(crate) mod completions;
 pub(crate) mod compress;
 pub(crate) mod demo;
@@ -13,4 +15,8 @@ pub(crate) mod methods;
 pub(crate) mod search;
 #[cfg(feature = "eval")]
 pub(crate) mod tune;
+#[cfg(feature = "eval")]
+pub(crate) mod report;
+#[cfg(feature = "eval")]
+pub(crate) mod sweep;
 pub(crate) mod verify;

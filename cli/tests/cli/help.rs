@@ -11,6 +11,12 @@ const COMMANDS: [&str; 8] =
 const MORE: &[&str] = &[
     #[cfg(feature = "eval")]
     "tune",
+    #[cfg(feature = "eval")]
+    "sweep",
+    #[cfg(feature = "eval")]
+    "best",
+    #[cfg(feature = "eval")]
+    "report",
     #[cfg(feature = "hub")]
     "search",
 ];

@@ -14,3 +14,5 @@ mod run;
 mod selection;
 #[cfg(feature = "eval")]
 mod tune;
+#[cfg(feature = "eval")]
+mod sweep;

@@ -120,6 +120,13 @@ impl TensorSummary {
         }
     }
 
+    /// Mean of the relative errors of the tensors that are not exact, weighted by their elements; none where all are.
+    pub fn mean_error<'a>(tensors: impl IntoIterator<Item = &'a Self>) -> Option<f64> {
+        let inexact = tensors.into_iter().filter_map(|t| Some((t.relative_error?, t.weights as f64)));
+        let (error, weights) = inexact.fold((0.0, 0.0), |(sum, total), (e, w)| (sum + e * w, total + w));
+        (weights > 0.0).then(|| error / weights)
+    }
+
     /// A record of a kind that this version does not know.
     pub(crate) fn unknown(name: &str, bytes: usize) -> Self {
         Self {

@@ -1,0 +1,166 @@
+//! `delta-dct sweep`: many recipes on many pairs.
+
+use std::io;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use delta_dct_eval::sweep::{Ledger, Results, Row, RunOptions, Sweep, export, run as run_sweep};
+
+use crate::failure::Outcome;
+use crate::place;
+use crate::progress::Bar;
+use crate::run_args::{ReportArgs, WorkArgs};
+use crate::table::Columns;
+use crate::units;
+
+/// Try many recipes on many pairs of models, and keep a row for each
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct SweepArgs {
+    /// TOML file that names pairs, methods and grids
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Folder for the rows; a sweep that is there already goes on where it stopped
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Stop after N runs
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Keep the .ddct files, in DIR/deltas
+    #[arg(long)]
+    keep: bool,
+    /// Throw away the rows that DIR has, and begin again
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    work: WorkArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+const AFTER_HELP: &str = "\
+Each run compresses to a real file, takes its size, and judges the model that it gives. Its row is on disk before the \
+next run begins: stop the sweep whenever you like, and start the same command again. At the end all rows are in \
+DIR/results.csv, .json and .parquet. Models are loaded once per pair.
+
+A sweep file:
+  [[pair]]
+  name = \"digits\"
+  base = \"../demo/base\"          # from the folder of this file, or hf://ORG/NAME
+  finetuned = \"../demo/ft\"
+  data = \"../demo/eval/test.safetensors\"
+  [[grid]]                       # every combination of the lists is a run
+  method = [\"dct\", \"dct-jpeg\"]
+  block = [16, 32]
+
+Examples:
+  delta-dct sweep sweeps/demo.toml -o demo-sweep
+  delta-dct best demo-sweep
+  delta-dct report demo-sweep -o report.html";
+
+/// Runs the command.
+pub(crate) fn run(args: &SweepArgs) -> Outcome {
+    args.work.start()?;
+    let sweep = Sweep::read(&args.file)?;
+    let mut ledger = Ledger::open(&args.output, args.force)?;
+    let changed = ledger.note_sweep(&sweep.text)?;
+    let options = RunOptions { limit: args.limit, keep: args.keep };
+    let bar = Bar::counting(args.report.quiet);
+    let made = run_sweep(&sweep, &mut ledger, options, place::local, &bar)?;
+    drop(bar);
+    let (results, others) = ledger.results().of(&sweep)?;
+    let files = export(&results, &args.output)?;
+    args.report.print(&results, |out| {
+        table(&results).write(out)?;
+        writeln!(out)?;
+        let runs = |n: usize| units::plural(n, "run");
+        let missing = sweep.cells.len() - results.rows.len();
+        write!(out, "{} made now, {} made before", runs(made), results.rows.len() - made)?;
+        writeln!(out, "{}", if missing > 0 { format!(", {missing} left") } else { String::new() })?;
+        if changed {
+            writeln!(
+                out,
+                "{} is not as it was; {} that it no longer names are left out",
+                args.file.display(),
+                runs(others)
+            )?;
+        }
+        notes(out, &results)?;
+        writeln!(out, "wrote {} in {}", files.join(", "), args.output.display())
+    })
+}
+
+fn notes(out: &mut dyn Write, results: &Results) -> io::Result<()> {
+    for pair in &results.pairs {
+        for note in &pair.notes {
+            writeln!(out, "{}: {note}", pair.pair)?;
+        }
+    }
+    Ok(())
+}
+
+fn table(results: &Results) -> Columns {
+    let mut table = Columns::new([
+        "<pair",
+        "<method",
+        "<options",
+        "bytes",
+        "ratio",
+        "bpw",
+        "rel. error",
+        measure_name(results),
+        "change",
+        "KL",
+        "agreement",
+    ]);
+    for row in &results.rows {
+        let share =
+            |value: Option<f64>| value.map_or(String::new(), |value| format!("{:.2}%", 100.0 * value));
+        table.row([
+            row.pair.clone(),
+            row.method.clone(),
+            row.options(),
+            units::count(row.bytes),
+            units::ratio(row.finetuned_bytes, row.bytes),
+            format!("{:.3}", row.bpw),
+            units::relative_error(row.relative_error),
+            measure(row),
+            change(results, row),
+            row.quality.kl.map_or(String::new(), |kl| units::relative_error(Some(kl))),
+            share(row.quality.agreement),
+        ]);
+    }
+    table
+}
+
+/// What [`measure`] gives of these runs.
+pub(super) fn measure_name(results: &Results) -> &'static str {
+    let language = |row: &&Row| row.quality.perplexity.is_some();
+    match results.rows.iter().filter(language).count() {
+        0 => "accuracy",
+        n if n == results.rows.len() => "perplexity",
+        _ => "accuracy | perplexity",
+    }
+}
+
+/// Accuracy or perplexity of a run.
+pub(super) fn measure(row: &Row) -> String {
+    match (row.quality.perplexity, row.quality.accuracy) {
+        (Some(perplexity), _) => format!("{perplexity:.3}"),
+        (None, Some(accuracy)) => format!("{:.2}%", 100.0 * accuracy),
+        (None, None) => String::new(),
+    }
+}
+
+/// Points of accuracy against the fine-tuned model, or percent of perplexity.
+pub(super) fn change(results: &Results, row: &Row) -> String {
+    let Some(harm) = results.pair(&row.pair).map(|pair| pair.harm(row)).filter(|harm| harm.is_finite())
+    else {
+        return String::new();
+    };
+    match row.quality.perplexity {
+        Some(_) => format!("{:+.2}%", 100.0 * harm),
+        None => format!("{:+.2}", -100.0 * harm + 0.0),
+    }
+}
