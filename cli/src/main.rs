@@ -7,6 +7,7 @@
 //! | `run_args.rs` | options of every run: threads, JSON, quiet, verbose |
 //! | `failure.rs` | errors to one line on stderr and an exit code |
 //! | `progress.rs`, `interrupt.rs` | the bar on stderr; signals |
+//! | `model_threads.rs` | how the tensor library divides its work |
 //! | `groups.rs` | sums by kind of tensor |
 //! | `table.rs`, `plans.rs`, `units.rs` | how tables, plans and numbers look |
 
@@ -17,6 +18,8 @@ mod failure;
 mod groups;
 mod interrupt;
 mod method_args;
+#[cfg(feature = "eval")]
+mod model_threads;
 mod place;
 mod plans;
 mod progress;
@@ -28,9 +31,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-#[cfg(feature = "eval")]
-use commands::eval;
 use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
+#[cfg(feature = "eval")]
+use commands::{eval, finetune};
 
 /// Store a fine-tuned model as a very small file against its base model, and get the weights back.
 #[derive(Parser)]
@@ -52,6 +55,8 @@ enum Command {
     Bench(bench::BenchArgs),
     #[cfg(feature = "eval")]
     Eval(eval::EvalArgs),
+    #[cfg(feature = "eval")]
+    Finetune(Box<finetune::FinetuneArgs>),
     Completions(completions::CompletionsArgs),
 }
 
@@ -87,6 +92,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         #[cfg(feature = "eval")]
         Command::Eval(args) => eval::run(args),
+        #[cfg(feature = "eval")]
+        Command::Finetune(args) => finetune::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match result {

@@ -65,6 +65,7 @@ pub use archive::{
 pub use checkpoint::{Checkpoint, CheckpointWriter, Layout, Shard, SideFile};
 pub use error::{Error, ErrorKind, Result};
 pub use method::{METHODS, Method, Recipe, Selection};
+pub use output::OutputFolder;
 pub use pair::{Link, Pairing, Relation, Rename, pair};
 pub use plan::{Plan, Rescale};
 pub use quantize::{Importance, MinMax, Quantizer, Strategy, Uniform};

@@ -10,12 +10,14 @@
 //! | `metrics.rs` | outputs of two models to accuracy, KL, agreement, perplexity |
 //! | `evaluate.rs` | models side by side on one dataset |
 //! | `comparison.rs` | a base, its fine-tuned model and data: what a delta gives is judged |
+//! | `finetune/` | a base and labelled data to a fine-tuned model |
 #![forbid(unsafe_code)]
 
 mod comparison;
 pub mod data;
 mod error;
 mod evaluate;
+mod finetune;
 mod metrics;
 pub mod models;
 mod parallel;
@@ -25,4 +27,5 @@ mod weights;
 pub use comparison::{Comparison, Judged, Sources, read_config};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Quality};
+pub use finetune::{Epoch, Event, Finetuned, Job, Recipe, Step, finetune};
 pub use weights::Weights;

@@ -24,5 +24,6 @@ mod table;
 mod tokens;
 
 pub use dataset::{DataOptions, Dataset};
+pub(crate) use pixels::Shift;
 pub use prepared::Prepared;
 pub use processor::Processor;
