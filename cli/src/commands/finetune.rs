@@ -1,6 +1,6 @@
 //! `delta-dct finetune`: a base and labelled data to a fine-tuned model.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub(crate) struct FinetuneArgs {
     /// Folder to write
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Replace the output if it exists
+    /// Replace the output, and the log, if they exist
     #[arg(long)]
     force: bool,
     /// Begin with random weights: use the base's config, tokenizer and preprocessor only
@@ -101,7 +101,7 @@ struct RecipeArgs {
 const AFTER_HELP: &str = "\
 Known: BERT, RoBERTa and DistilBERT (sequence classification), ViT and Swin (image classification). AdamW (0.9, 0.999, \
 1e-8), in f32, whatever the base's dtype. What the base lacks, and a head of another number of classes, begins random. \
-The folder that is written is one that transformers reads.
+Swin trains without stochastic depth. The folder that is written is one that transformers reads.
 
 Examples:
   delta-dct finetune --base B --data train.tsv --eval-data dev.tsv --max-length 128 -o F
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &FinetuneArgs) -> Outcome {
     model_threads::settle();
     args.work.start()?;
     let job = args.job()?;
-    let mut log = args.log.as_deref().map(|path| Log::create(path, args.force)).transpose()?;
+    let mut log = args.log.as_deref().map(|path| Log { path, overwrite: args.force, file: None });
     let bar = Bar::counting(args.report.quiet);
     let done = finetune(&job, &bar, &mut |event| {
         bar.say(line(event, job.recipe.epochs));
@@ -164,27 +164,30 @@ fn classes(text: &str) -> Vec<String> {
     }
 }
 
-/// The file with a line for every step and epoch. It grows as the run goes, and stays where a run fails: that is when it
-/// is needed.
-struct Log {
-    path: PathBuf,
-    file: File,
+/// The file with a line for every step and epoch. It begins with the first, grows as the run goes, and stays where a run
+/// fails: that is when it is needed.
+struct Log<'a> {
+    path: &'a Path,
+    overwrite: bool,
+    file: Option<File>,
 }
 
-impl Log {
-    /// Errors: Io (also where it is there already, unless `overwrite`).
-    fn create(path: &Path, overwrite: bool) -> Result<Self, Error> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(!overwrite).create(true).truncate(true);
-        let file = options.open(path).map_err(|e| Error::io("create", path, e))?;
-        Ok(Self { path: path.to_owned(), file })
-    }
-
+impl Log<'_> {
+    /// Errors: Io (also where the file is there already, unless `overwrite`).
     fn add(&mut self, event: &Event) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(event).map_err(|e| Error::invalid(e.to_string()))?;
+        let fail = |e: io::Error| Error::io("write", self.path, e);
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(create(self.path, self.overwrite).map_err(fail)?),
+        };
+        let mut line = serde_json::to_vec(event).map_err(|e| fail(e.into()))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(|e| Error::io("write", &self.path, e))
+        file.write_all(&line).map_err(fail)
     }
+}
+
+fn create(path: &Path, overwrite: bool) -> io::Result<File> {
+    if overwrite { File::create(path) } else { File::create_new(path) }
 }
 
 /// What the bar says.

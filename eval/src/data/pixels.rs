@@ -210,3 +210,24 @@ fn per_channel(recipe: &Value, key: &str, channel: usize) -> DeltaResult<f64> {
     let wrong = || DeltaError::invalid(format!("{FILE}: `{key}` has no number for channel {channel}"));
     number.filter(|n| *n != 0.0 || key == "image_mean").ok_or_else(wrong)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_moved_image_lets_black_in() {
+        let settings =
+            json!({"do_resize": false, "rescale_factor": 1.0, "image_mean": [0.0], "image_std": [1.0]});
+        let recipe = Recipe::of(&settings, &json!({"num_channels": 1})).unwrap();
+        let picture = Picture::Raw(Image { width: 3, height: 2, channels: 1, bytes: vec![1, 2, 3, 4, 5, 6] });
+        let moved = |shift: Shift| recipe.apply(&picture, shift).unwrap().values;
+        assert_eq!(moved((0, 0)), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(moved((1, 0)), [0.0, 0.0, 0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(moved((-1, 1)), [0.0, 4.0, 5.0, 0.0, 0.0, 0.0]);
+        assert_eq!(moved((0, -2)), [3.0, 0.0, 0.0, 6.0, 0.0, 0.0]);
+    }
+}

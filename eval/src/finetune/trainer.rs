@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
-use delta_dct::{Error, ErrorKind, Progress, Silent};
+use delta_dct::{Error, ErrorKind, Progress};
 
 use super::adamw::{self, AdamW, Add};
 use super::start::Start;
@@ -174,8 +174,16 @@ impl Trainer {
     }
 
     fn judge(&self, progress: &dyn Progress) -> Result<Option<Quality>> {
-        check(progress)?;
-        self.held_out.as_ref().map(|held_out| held_out.reference(&Silent)).transpose()
+        self.held_out.as_ref().map(|held_out| held_out.reference(&Quietly(progress))).transpose()
+    }
+}
+
+/// Passes on that the user wants to stop, and shows nothing: the bar is that of the training.
+struct Quietly<'a>(&'a dyn Progress);
+
+impl Progress for Quietly<'_> {
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
     }
 }
 

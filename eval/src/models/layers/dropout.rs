@@ -40,3 +40,24 @@ impl Dropout {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn a_share_is_dropped_and_the_mean_stays() {
+        let ones = Tensor::ones((100, 200), DType::F32, &Device::Cpu).unwrap();
+        let drop =
+            |x: &Tensor| Dropout(0.2).forward(x.clone()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let seen: Vec<f32> = training(Some(Random::new(5)), || drop(&ones));
+        let dropped = seen.iter().filter(|x| **x == 0.0).count();
+        assert!(dropped.abs_diff(4000) < 200, "{dropped}");
+        assert!(seen.iter().all(|x| *x == 0.0 || *x == 1.25));
+        assert_eq!(training(Some(Random::new(5)), || drop(&ones)), seen);
+        assert!(drop(&ones).iter().all(|x| *x == 1.0), "dropped after training");
+    }
+}

@@ -322,6 +322,8 @@ mod tests {
             check(&[x.clone(), bias.clone()], || biased(&x, &bias, activation));
             check(std::slice::from_ref(&x), || activate(&x, activation));
         }
+        let (rows, matrix) = (var(&[4, 3], 7), var(&[5, 3], 8));
+        check(&[rows.clone(), matrix.clone()], || gradients::product(&rows, &matrix));
         let weight = var(&[5], 3);
         check(&[x.clone(), weight.clone(), bias.clone()], || layer_norm(&x, &weight, &bias, 1e-5));
         let (scores, mask) = (var(&[2, 2, 3, 4], 4), var(&[1, 2, 3, 4], 5));
