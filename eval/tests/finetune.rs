@@ -105,7 +105,7 @@ fn every_architecture_learns_as_in_torch() {
         let pixels = json!({"do_resize": false, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]});
         fs::write(base.join("preprocessor_config.json"), pixels.to_string()).unwrap();
         let (config, data) = (json_file(&base.join("config.json")), dir.path().join("data.safetensors"));
-        let labels = config["id2label"].as_object().unwrap().len();
+        let labels = config["id2label"].as_object().map_or(2, |classes| classes.len());
         write_data(&data, &config, labels);
         let job = Job {
             base,
@@ -279,7 +279,7 @@ fn the_body_of_a_model_becomes_a_classifier_of_named_classes() {
     }
     let data = dir.path().join("data.jsonl");
     let line = |text: &str, label: &str| format!("{}\n", json!({"text": text, "label": label}));
-    fs::write(&data, line("up", "Sunny") + &line("a small test and low", "dull")).unwrap();
+    fs::write(&data, line("a", "Sunny") + &line("b c d e f", "dull")).unwrap();
     let job = Job { base, data: vec![data], options: DataOptions::default(), ..job(&output) };
     let done = run(&job).unwrap();
     assert_eq!(done.classes, ["dull", "Sunny"]);
