@@ -295,7 +295,7 @@ fn the_body_of_a_model_becomes_a_classifier_of_named_classes() {
 // ---- errors ----
 
 fn refused(job: &Job) -> Error {
-    let error = run(job).err().expect("this has to fail");
+    let error = run(job).expect_err("this has to fail");
     let left = fs::read_dir(job.output.parent().unwrap()).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).filter(|name| name != "base").collect();
     assert!(left.is_empty() || job.output.join("mine").exists(), "left behind: {left:?}");
