@@ -17,21 +17,29 @@ pub(crate) struct DataArgs {
     /// a folder per class, or of such files), or hf://datasets/ORG/NAME; may be given again
     #[arg(short, long, value_name = "PATH")]
     data: Vec<PathBuf>,
+    #[command(flatten)]
+    read: ReadArgs,
+    /// Split of a folder of data [default: validation, else test]
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Examples that a thread runs at a time [default: 32]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+}
+
+/// How data is read.
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct ReadArgs {
     /// Column or array with the labels [default: label or labels]
     #[arg(long, value_name = "NAME")]
     labels: Option<String>,
     /// Column with the text [default: sentence, text, or one of the pairs of GLUE]
     #[arg(long, value_name = "NAME")]
     text: Option<String>,
-    /// Split of a folder of data [default: validation, else test]
-    #[arg(long, value_name = "NAME")]
-    split: Option<String>,
     /// Longest sequence in tokens; what is longer is cut [default: what the model takes, at most 512]
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
-    /// Examples that a thread runs at a time [default: 32]
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
     /// Use the first N examples only
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -61,12 +69,19 @@ impl DataArgs {
 
     /// The library's value for these options.
     pub(crate) fn options(&self) -> DataOptions {
+        DataOptions { split: self.split.clone(), ..self.read.options() }
+    }
+}
+
+impl ReadArgs {
+    /// The library's value for these options.
+    pub(crate) fn options(&self) -> DataOptions {
         DataOptions {
             labels: self.labels.clone(),
             text: self.text.clone(),
             max_length: self.max_length,
             limit: self.limit,
-            split: self.split.clone(),
+            ..DataOptions::default()
         }
     }
 }

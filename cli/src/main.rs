@@ -7,6 +7,7 @@
 //! | `run_args.rs` | options of every run: threads, JSON, quiet, verbose |
 //! | `failure.rs` | errors to one line on stderr and an exit code |
 //! | `progress.rs`, `interrupt.rs` | the bar on stderr; signals |
+//! | `model_threads.rs` | how the tensor library divides its work |
 //! | `groups.rs` | sums by kind of tensor |
 //! | `table.rs`, `plans.rs`, `units.rs` | how tables, plans and numbers look |
 
@@ -17,6 +18,8 @@ mod failure;
 mod groups;
 mod interrupt;
 mod method_args;
+#[cfg(feature = "eval")]
+mod model_threads;
 mod place;
 mod plans;
 mod progress;
@@ -32,7 +35,7 @@ use clap::{Parser, Subcommand};
 use commands::search;
 use commands::{apply, bench, completions, compress, demo, inspect, methods, verify};
 #[cfg(feature = "eval")]
-use commands::{best, eval, report, sweep, tune};
+use commands::{best, eval, finetune, report, sweep, tune};
 
 /// Store a fine-tuned model as a very small file against its base model, and get the weights back.
 #[derive(Parser)]
@@ -64,6 +67,8 @@ enum Command {
     Best(best::BestArgs),
     #[cfg(feature = "eval")]
     Report(report::ReportArgs),
+    #[cfg(feature = "eval")]
+    Finetune(Box<finetune::FinetuneArgs>),
     Completions(completions::CompletionsArgs),
 }
 
@@ -109,6 +114,8 @@ fn main() -> ExitCode {
         Command::Best(args) => best::run(args),
         #[cfg(feature = "eval")]
         Command::Report(args) => report::run(args),
+        #[cfg(feature = "eval")]
+        Command::Finetune(args) => finetune::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match result {

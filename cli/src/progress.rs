@@ -29,6 +29,12 @@ impl Bar {
         Self::with(quiet, COUNTING)
     }
 
+    /// Says how the work goes, where the bar says what it is.
+    #[cfg(feature = "eval")]
+    pub(crate) fn say(&self, text: String) {
+        self.bar.set_message(text);
+    }
+
     fn with(quiet: bool, template: &str) -> Self {
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());

@@ -65,7 +65,7 @@ pub use archive::{
 pub use checkpoint::{Checkpoint, CheckpointWriter, Layout, Shard, SideFile};
 pub use error::{Error, ErrorKind, Result};
 pub use method::{METHODS, Method, Recipe, Selection, Target};
-pub use output::write_whole;
+pub use output::{OutputFolder, write_whole};
 pub use pair::{Link, Pairing, Relation, Rename, pair};
 pub use plan::{Plan, Rescale};
 pub use quantize::{Importance, MinMax, Quantizer, Strategy, Uniform};

@@ -9,6 +9,39 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 
+/// A folder that is written under another name, and appears at its place when it is finished, or not at all.
+#[derive(Debug)]
+pub struct OutputFolder {
+    folder: TempDir,
+    output: PathBuf,
+    overwrite: bool,
+}
+
+impl OutputFolder {
+    /// Begins an empty folder for `output`. Errors: Io (something lies there, and `overwrite` is not allowed; or nothing
+    /// can be written), InvalidArgument (it would take the place of one of the `inputs`).
+    pub fn create(output: &Path, overwrite: bool, inputs: &[&Path]) -> Result<Self> {
+        check_apart(output, inputs)?;
+        check_free(output, overwrite)?;
+        Ok(Self { folder: temporary_folder(output)?, output: output.to_owned(), overwrite })
+    }
+
+    /// Where it lies until it is finished.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file in it. Errors: Io, Corrupt (a name that leads outside).
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        write_inside(self.path(), name, content)
+    }
+
+    /// Moves it to its place. Errors: Io.
+    pub fn finish(self) -> Result<()> {
+        persist_folder(self.folder, &self.output, self.overwrite)
+    }
+}
+
 /// The folder that `path` will lie in.
 pub(crate) fn parent(path: &Path) -> PathBuf {
     match path.parent() {

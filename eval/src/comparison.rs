@@ -123,7 +123,7 @@ fn judged(role: &'static str, name: &Path, quality: Quality, notes: Vec<String>)
 }
 
 /// The folder of a model that is named by it, or by a file in it.
-fn folder_of(model: &Path) -> &Path {
+pub(crate) fn folder_of(model: &Path) -> &Path {
     if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) }
 }
 

@@ -14,6 +14,7 @@
 //! | `tune.rs` | the smallest file that keeps the quality |
 //! | `sweep/` | many recipes on many pairs: a row each, kept in a folder |
 //! | `report/` | the rows as one HTML file |
+//! | `finetune/` | a base and labelled data to a fine-tuned model |
 #![forbid(unsafe_code)]
 
 mod comparison;
@@ -22,6 +23,7 @@ mod error;
 mod evaluate;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod finetune;
 mod metrics;
 pub mod models;
 mod parallel;
@@ -34,4 +36,5 @@ mod weights;
 pub use comparison::{Comparison, Judged, Sources, read_config};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Quality};
+pub use finetune::{Epoch, Event, Finetuned, Job, Recipe, Step, finetune};
 pub use weights::Weights;

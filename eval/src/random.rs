@@ -9,6 +9,11 @@ impl Random {
         Self(seed)
     }
 
+    /// The sequence of a place: `path` says where, as in epoch 3, example 5.
+    pub(crate) fn at(seed: u64, path: &[u64]) -> Self {
+        path.iter().fold(Self(seed), |random, &step| Self(Self(random.0 ^ step).bits()))
+    }
+
     /// 64 random bits.
     pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -20,6 +25,18 @@ impl Random {
     /// Uniform in (0, 1].
     pub(crate) fn uniform(&mut self) -> f64 {
         ((self.bits() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Uniform among the integers below `n`, which is not 0.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.bits()) * n as u128) >> 64) as usize
+    }
+
+    /// Puts `items` in a random order (Fisher and Yates 1938).
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
     }
 
     /// Normal, mean 0 and variance 1 (Box and Muller 1958).

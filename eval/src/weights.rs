@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use delta_dct::{Archive, Checkpoint, Dtype, Error, TensorView};
@@ -14,7 +15,12 @@ use crate::error::Result;
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
+    /// Where there is such a list, every tensor that is asked for is put on it with its shape, and is zero.
+    asked: Option<Arc<Mutex<Shapes>>>,
 }
+
+/// Shapes of tensors by name.
+pub(crate) type Shapes = BTreeMap<String, Vec<usize>>;
 
 impl Weights {
     /// Those of a checkpoint.
@@ -38,7 +44,16 @@ impl Weights {
         let named = |name: &&str| Ok(load(name)?.map(|tensor| (modern(name), tensor)));
         let found: Vec<Result<_>> = names.par_iter().map(named).collect();
         let found = found.into_iter().collect::<Result<Vec<_>>>()?;
-        Ok(Self { tensors: found.into_iter().flatten().collect() })
+        Ok(Self { tensors: found.into_iter().flatten().collect(), asked: None })
+    }
+
+    /// What `load`, given weights of any names and shapes, asks of them. Layers that these weights have decide whether
+    /// there is a bias; others have one.
+    pub(crate) fn shapes_asked(&self, load: impl FnOnce(&Self) -> Result<()>) -> Result<Shapes> {
+        let asked = Arc::new(Mutex::new(Shapes::new()));
+        load(&Self { tensors: self.tensors.clone(), asked: Some(asked.clone()) })?;
+        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *asked))
     }
 
     /// A tensor.
@@ -78,6 +93,9 @@ impl Scope<'_> {
     /// Those under `name` if there are any, else these: some checkpoints hold a model without the name of its kind.
     pub(crate) fn model(&self, name: &str) -> Self {
         let inner = self.at(name);
+        if self.weights.asked.is_some() {
+            return inner;
+        }
         let prefix = inner.prefix.as_str();
         let found = self.weights.tensors.range(prefix.to_owned()..).next();
         if found.is_some_and(|(name, _)| name.starts_with(prefix)) { inner } else { self.clone() }
@@ -85,11 +103,17 @@ impl Scope<'_> {
 
     /// Whether there is a tensor `name`.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.weights.get(&format!("{}{name}", self.prefix)).is_some()
+        let is_there = |name: &str| self.weights.get(&format!("{}{name}", self.prefix)).is_some();
+        is_there(name) || (self.weights.asked.is_some() && name == "bias" && !is_there("weight"))
     }
 
     /// A tensor of the shape that the config asks for. Errors: Mismatch.
     pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if let Some(asked) = &self.weights.asked {
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.insert(format!("{}{name}", self.prefix), shape.to_vec());
+            return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+        }
         let tensor = self.find(name)?;
         if tensor.dims() != shape {
             let message = format!("has the shape {:?}, and config.json asks for {shape:?}", tensor.dims());
@@ -98,9 +122,10 @@ impl Scope<'_> {
         Ok(tensor.clone())
     }
 
-    /// A matrix of `cols` columns, and any number of rows. Errors: Mismatch.
-    pub(crate) fn matrix(&self, name: &str, cols: usize) -> Result<Tensor> {
-        let rows = self.find(name)?.dims().first().copied().unwrap_or(0);
+    /// A matrix of `cols` columns, and any number of rows; a new one has `rows`. Errors: Mismatch.
+    pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Tensor> {
+        let found = self.find(name).map(|tensor| tensor.dims().first().copied().unwrap_or(0));
+        let rows = if self.weights.asked.is_some() { found.unwrap_or(rows) } else { found? };
         self.tensor(name, &[rows, cols])
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::data_args::DataArgs;
 use crate::failure::Outcome;
+use crate::model_threads;
 use crate::place;
 use crate::progress::Bar;
 use crate::run_args::{ReportArgs, WorkArgs};
@@ -57,6 +58,7 @@ struct Report {
 
 /// Runs the command.
 pub(crate) fn run(args: &EvalArgs) -> Outcome {
+    model_threads::settle();
     args.work.start()?;
     let sources = Sources {
         base: place::local(&args.base)?,

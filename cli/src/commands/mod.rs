@@ -9,6 +9,8 @@ pub(crate) mod compress;
 pub(crate) mod demo;
 #[cfg(feature = "eval")]
 pub(crate) mod eval;
+#[cfg(feature = "eval")]
+pub(crate) mod finetune;
 pub(crate) mod inspect;
 pub(crate) mod methods;
 #[cfg(feature = "hub")]

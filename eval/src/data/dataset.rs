@@ -5,7 +5,7 @@ use std::path::Path;
 use delta_dct::Error as DeltaError;
 
 use super::images::Picture;
-use super::labels::Label;
+use super::labels::{Label, class_names};
 use super::source::{self, Format, Source};
 use super::{arrays, images, table};
 use crate::error::Result;
@@ -26,6 +26,8 @@ pub struct DataOptions {
     pub max_length: Option<usize>,
     /// The split of a folder; where absent the validation split, else the test split.
     pub split: Option<String>,
+    /// Take the training split of a folder where no split is asked for.
+    pub training: bool,
 }
 
 /// Examples as the files hold them: neither tokenised nor resized.
@@ -86,7 +88,7 @@ impl Dataset {
     /// folder holds such files (of one split, which is chosen), or a folder of images for each class. Errors:
     /// `InvalidArgument` if it is not clear what to read, `Corrupt` if a file is not what its name says.
     pub fn open(path: &Path, options: &DataOptions) -> Result<Self> {
-        let found = source::find(path, options.split.as_deref())?;
+        let found = source::find(path, options.split.as_deref(), options.training)?;
         let mut parts = found.iter().map(|source| Self::read(source, options));
         let nothing = || DeltaError::invalid(format!("{}: nothing to read here", path.display()));
         let first = parts.next().ok_or_else(nothing)??;
@@ -108,6 +110,13 @@ impl Dataset {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The names of the classes that the labels mean: names as they are, in their order, or `LABEL_0` up to the highest
+    /// number. Errors: `InvalidArgument` if there are no labels, or numbers beside names.
+    pub fn classes(&self) -> Result<Vec<String>> {
+        let labels = self.labels.get(..self.len()).unwrap_or(&self.labels);
+        Ok(class_names(labels).map_err(|e| DeltaError::invalid(format!("{}: {e}", self.source)))?)
     }
 
     /// The files that were read, for reports.

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::error::Result;
 
+/// Above any real number of classes.
+const MAX_CLASSES: u32 = 1 << 16;
+
 /// What an example is labelled with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Label {
@@ -99,5 +102,25 @@ fn name(label: &Label) -> Option<&str> {
     match label {
         Label::Class(_) => None,
         Label::Name(name) => Some(name),
+    }
+}
+
+/// The names of the classes that `labels` mean; what is wrong with them, if they mean none.
+pub(super) fn class_names(labels: &[Option<Label>]) -> std::result::Result<Vec<String>, String> {
+    let names: BTreeMap<String, &str> = labels
+        .iter()
+        .filter_map(|label| name(label.as_ref()?))
+        .map(|name| (name.to_lowercase(), name))
+        .collect();
+    let numbers = labels.iter().filter_map(|label| match label {
+        Some(Label::Class(class)) => Some(*class),
+        _ => None,
+    });
+    match (names.is_empty(), numbers.max()) {
+        (true, None) => Err("no labels: which column or array holds them?".to_owned()),
+        (true, Some(last)) if last >= MAX_CLASSES => Err(format!("a label {last}: that is no class")),
+        (true, Some(last)) => Ok((0..=last).map(|class| format!("LABEL_{class}")).collect()),
+        (false, None) => Ok(names.into_values().map(str::to_owned).collect()),
+        (false, Some(number)) => Err(format!("some labels are names, others are numbers ({number})")),
     }
 }

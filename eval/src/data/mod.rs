@@ -24,6 +24,7 @@ mod table;
 mod tokens;
 
 pub use dataset::{DataOptions, Dataset};
+pub(crate) use pixels::Shift;
 pub use prepared::Prepared;
 pub use processor::Processor;
 #[cfg(feature = "hub")]

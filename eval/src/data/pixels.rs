@@ -30,6 +30,9 @@ enum Size {
     Shortest(usize),
 }
 
+/// Pixels by which an image is moved, down and to the right.
+pub(crate) type Shift = (isize, isize);
+
 /// Pixels of one image: channels x height x width.
 #[derive(Clone, Debug)]
 pub(super) struct Pixels {
@@ -63,8 +66,8 @@ impl Recipe {
         Ok(Self { resize, crop, values })
     }
 
-    /// The input that `picture` makes.
-    pub(super) fn apply(&self, picture: &Picture) -> Result<Pixels> {
+    /// The input that `picture` makes when it is moved by `shift` pixels, down and to the right.
+    pub(super) fn apply(&self, picture: &Picture, (down, right): Shift) -> Result<Pixels> {
         let mut image = picture.image(self.values.len())?;
         if let Some((size, filter)) = self.resize {
             let (height, width) = size.of_image(&image)?;
@@ -72,6 +75,9 @@ impl Recipe {
         }
         if let Some((height, width)) = self.crop {
             image = center(&image, height, width);
+        }
+        if (down, right) != (0, 0) {
+            image = window(&image, (-down, -right), image.height, image.width);
         }
         let plane = |(c, values): (usize, &Vec<f32>)| {
             let bytes = image.bytes.iter().skip(c).step_by(image.channels);
@@ -158,7 +164,11 @@ fn values(recipe: &Value, channel: usize) -> DeltaResult<Vec<f32>> {
 /// The middle of `image`; black where it is smaller.
 fn center(image: &Image, height: usize, width: usize) -> Image {
     let start = |all: usize, part: usize| (all as isize - part as isize).div_euclid(2);
-    let (top, left) = (start(image.height, height), start(image.width, width));
+    window(image, (start(image.height, height), start(image.width, width)), height, width)
+}
+
+/// What is seen of `image` through a window that begins at `top` and `left`; black beyond the image.
+fn window(image: &Image, (top, left): (isize, isize), height: usize, width: usize) -> Image {
     let mut bytes = vec![0; height * width * image.channels];
     let inside = |at: isize, all: usize| usize::try_from(at).ok().filter(|&at| at < all);
     for (y, row) in bytes.chunks_exact_mut((width * image.channels).max(1)).enumerate() {
@@ -199,4 +209,25 @@ fn per_channel(recipe: &Value, key: &str, channel: usize) -> DeltaResult<f64> {
     };
     let wrong = || DeltaError::invalid(format!("{FILE}: `{key}` has no number for channel {channel}"));
     number.filter(|n| *n != 0.0 || key == "image_mean").ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_moved_image_lets_black_in() {
+        let settings =
+            json!({"do_resize": false, "rescale_factor": 1.0, "image_mean": [0.0], "image_std": [1.0]});
+        let recipe = Recipe::of(&settings, &json!({"num_channels": 1})).unwrap();
+        let picture = Picture::Raw(Image { width: 3, height: 2, channels: 1, bytes: vec![1, 2, 3, 4, 5, 6] });
+        let moved = |shift: Shift| recipe.apply(&picture, shift).unwrap().values;
+        assert_eq!(moved((0, 0)), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(moved((1, 0)), [0.0, 0.0, 0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(moved((-1, 1)), [0.0, 4.0, 5.0, 0.0, 0.0, 0.0]);
+        assert_eq!(moved((0, -2)), [3.0, 0.0, 0.0, 6.0, 0.0, 0.0]);
+    }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::dataset::{Dataset, Examples};
 use super::images::Picture;
-use super::pixels::{Pixels, Recipe};
+use super::pixels::{Pixels, Recipe, Shift};
 use super::processor::Processor;
 use super::tokens::{Padding, Row};
 use crate::error::Result;
@@ -138,6 +138,15 @@ impl Prepared {
     /// Errors: `InvalidArgument` for an index beyond the end or no index, `Mismatch` for images that come out in
     /// different sizes, and what can go wrong in reading an image.
     pub fn batch(&self, indices: &[usize]) -> Result<(Batch, Vec<Option<u32>>)> {
+        self.shifted_batch(indices, |_| (0, 0))
+    }
+
+    /// The same, image `i` moved by `shift(i)` pixels.
+    pub(crate) fn shifted_batch(
+        &self,
+        indices: &[usize],
+        shift: impl Fn(usize) -> Shift + Sync,
+    ) -> Result<(Batch, Vec<Option<u32>>)> {
         let beyond =
             || DeltaError::invalid(format!("a batch of {} examples that are not all there", indices.len()));
         let labels: Option<Vec<_>> = indices.iter().map(|&i| self.labels.get(i).copied()).collect();
@@ -148,9 +157,9 @@ impl Prepared {
                 padded(&rows, *padding, *segments)?
             }
             Inputs::Images { pictures, recipe } => {
-                let pictures: Vec<&Picture> = indices.iter().filter_map(|&i| pictures.get(i)).collect();
+                let pictures: Vec<_> = indices.iter().filter_map(|&i| Some((i, pictures.get(i)?))).collect();
                 let pixels: Result<Vec<Pixels>> =
-                    pictures.par_iter().map(|picture| recipe.apply(picture)).collect();
+                    pictures.par_iter().map(|&(i, picture)| recipe.apply(picture, shift(i))).collect();
                 stacked(pixels?)?
             }
         };

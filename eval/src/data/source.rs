@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Folders below the given one in which files are looked for.
 const DEPTH: usize = 3;
 
-/// Names of splits, the ones that are taken first at the front; each with what people call it.
+/// Names of splits, each with what people call it.
 const SPLITS: [(&str, &[&str]); 3] =
     [("validation", &["validation", "valid", "val", "dev"]), ("test", &["test"]), ("train", &["train"])];
 
@@ -45,8 +45,9 @@ pub(super) struct Source {
     pub(super) format: Format,
 }
 
-/// The files that `path` means: itself, or those of `split` in it.
-pub(super) fn find(path: &Path, split: Option<&str>) -> Result<Vec<Source>> {
+/// The files that `path` means: itself, or those of `split` in it; where that is absent, of the split for `training`, or
+/// else of one to judge on.
+pub(super) fn find(path: &Path, split: Option<&str>, training: bool) -> Result<Vec<Source>> {
     let kind = fs::metadata(path).map_err(|e| DeltaError::io("read", path, e))?;
     if !kind.is_dir() {
         let names = "tsv, csv, json, jsonl, parquet, txt, safetensors, bin (CIFAR-10)";
@@ -56,7 +57,8 @@ pub(super) fn find(path: &Path, split: Option<&str>) -> Result<Vec<Source>> {
     }
     let mut files = Vec::new();
     list(path, DEPTH, &mut files)?;
-    if files.is_empty() { image_folder(path, split) } else { choose(path, files, split) }
+    let usual = if training { &["train"][..] } else { &["validation", "test", "train"] };
+    if files.is_empty() { image_folder(path, split, usual) } else { choose(path, files, split, usual) }
 }
 
 /// The content of a text file, without a byte order mark.
@@ -138,15 +140,13 @@ pub(crate) fn select(folder: &Path, names: &[&str], split: Option<&str>) -> Resu
 }
 
 /// Of `files` those of one split and one kind.
-fn choose(folder: &Path, files: Vec<Source>, wanted: Option<&str>) -> Result<Vec<Source>> {
+fn choose(folder: &Path, files: Vec<Source>, wanted: Option<&str>, usual: &[&str]) -> Result<Vec<Source>> {
     let of = |split: &str| -> Vec<Source> {
         files.iter().filter(|file| split_of(folder, &file.path) == Some(split)).cloned().collect()
     };
     let chosen = match wanted {
         Some(wanted) => of(canonical(wanted).unwrap_or(wanted)),
-        None => {
-            SPLITS.iter().map(|(split, _)| of(split)).find(|found| !found.is_empty()).unwrap_or(files.clone())
-        }
+        None => usual.iter().map(|split| of(split)).find(|found| !found.is_empty()).unwrap_or(files.clone()),
     };
     let kinds: BTreeSet<String> = chosen.iter().map(|file| unsharded(&file.path)).collect();
     if kinds.len() == 1 {
@@ -186,7 +186,7 @@ fn canonical(name: &str) -> Option<&'static str> {
 }
 
 /// An image folder: `folder` itself, or the split in it.
-fn image_folder(folder: &Path, wanted: Option<&str>) -> Result<Vec<Source>> {
+fn image_folder(folder: &Path, wanted: Option<&str>, usual: &[&str]) -> Result<Vec<Source>> {
     let inside: Vec<PathBuf> = entries(folder)?.into_iter().filter(|path| path.is_dir()).collect();
     let named =
         |path: &Path| path.file_name().and_then(|name| canonical(&name.to_string_lossy().to_lowercase()));
@@ -195,7 +195,7 @@ fn image_folder(folder: &Path, wanted: Option<&str>) -> Result<Vec<Source>> {
         Some(wanted) => Some(canonical(wanted).and_then(of).ok_or_else(|| {
             DeltaError::invalid(format!("{}: no folder of the split {wanted} in it", folder.display()))
         })?),
-        None => SPLITS.iter().find_map(|(split, _)| of(split)),
+        None => usual.iter().find_map(|split| of(split)),
     };
     let path = chosen.map_or(folder, PathBuf::as_path).to_owned();
     Ok(vec![Source { path, format: Format::ImageFolder }])

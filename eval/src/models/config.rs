@@ -3,7 +3,7 @@
 use delta_dct::Error;
 use serde_json::Value;
 
-use super::layers::Activation;
+use super::layers::{Activation, Dropout};
 use super::{KNOWN, Task};
 use crate::error::Result;
 
@@ -95,6 +95,17 @@ impl<'a> Config<'a> {
             Error::unsupported(format!("config.json: {name} is {word:?}, which this version cannot compute"))
                 .into()
         })
+    }
+
+    /// The share that a dropout drops. Errors: InvalidArgument (not at least 0 and below 1).
+    pub(crate) fn dropout(self, name: &str, default: f64) -> Result<Dropout> {
+        let share = self.number(name, default)?;
+        match (0.0..1.0).contains(&share) {
+            true => Ok(Dropout(share)),
+            false => {
+                Err(Error::invalid(format!("config.json: {name} is {share}, not a share below 1")).into())
+            }
+        }
     }
 
     /// The number of classes: of `id2label`, or else `num_labels`, or 2.

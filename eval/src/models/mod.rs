@@ -16,8 +16,9 @@ use delta_dct::Error;
 use serde_json::Value;
 
 use self::config::Config;
+pub(crate) use self::layers::training;
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::weights::{Shapes, Weights};
 
 /// What a model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,12 @@ impl Model {
             _ => Network::Llama(llama::Llama::load(config, weights)?),
         };
         Ok(Self { network, task })
+    }
+
+    /// The names and shapes of all tensors of a model of this `config`. Where the config leaves them open, sizes are
+    /// those of `base`. Errors as in [`Model::load`], but Mismatch.
+    pub(crate) fn shapes(config: &Value, base: &Weights) -> Result<Shapes> {
+        base.shapes_asked(|weights| Self::load(config, weights).map(drop))
     }
 
     /// What it is for.

@@ -2,15 +2,16 @@
 
 use candle_core::Tensor;
 
-use super::bert::Encoder;
+use super::bert::{Encoder, head_dropout};
 use super::config::Config;
-use super::layers::{Activation, Linear};
+use super::layers::{Activation, Dropout, Linear};
 use crate::error::Result;
 use crate::weights::Weights;
 
 /// Token ids to logits.
 pub(crate) struct Roberta {
     encoder: Encoder,
+    dropout: Dropout,
     dense: Linear,
     classifier: Linear,
     padding: u32,
@@ -19,10 +20,11 @@ pub(crate) struct Roberta {
 impl Roberta {
     pub(crate) fn load(config: Config<'_>, weights: &Weights) -> Result<Self> {
         let size = config.size("hidden_size", 768)?;
-        let head = weights.scope().at("classifier");
+        let (head, dropout) = (weights.scope().at("classifier"), head_dropout(config)?);
         Ok(Self {
             encoder: Encoder::load(config, &weights.scope().model("roberta"), 514)?,
-            dense: Linear::load(&head.at("dense"), size, size)?.then(Activation::Tanh),
+            dropout,
+            dense: Linear::load(&head.at("dense"), size, size)?.then(Activation::Tanh).dropping(dropout),
             classifier: Linear::load(&head.at("out_proj"), size, config.labels()?)?,
             padding: config.size("pad_token_id", 1)? as u32,
         })
@@ -36,7 +38,7 @@ impl Roberta {
         types: Option<&Tensor>,
     ) -> Result<Tensor> {
         let first = self.encoder.first_token(ids, &self.positions(ids)?, mask, types)?;
-        self.classifier.forward(&self.dense.forward(&first)?)
+        self.classifier.forward(&self.dense.forward(&self.dropout.forward(first)?)?)
     }
 
     /// Tokens are numbered from `padding + 1`; padding itself, told by its id, has the position `padding`.

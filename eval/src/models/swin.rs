@@ -100,7 +100,8 @@ impl Merging {
     fn load(scope: &Scope<'_>, size: usize) -> Result<Self> {
         // transformers leaves this eps at PyTorch's default.
         let norm = LayerNorm::load(&scope.at("norm"), 4 * size, 1e-5)?;
-        Ok(Self { norm, reduction: Linear::load(&scope.at("reduction"), 4 * size, 2 * size)? })
+        let reduction = scope.at("reduction").tensor("weight", &[2 * size, 4 * size])?;
+        Ok(Self { norm, reduction: Linear::tied(reduction) })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use delta_dct::Error;
 
 use super::config::Config;
-use super::layers::{Attention, Block, LayerNorm, Linear};
+use super::layers::{Attention, Block, Dropout, LayerNorm, Linear};
 use crate::error::Result;
 use crate::weights::{Scope, Weights};
 
@@ -13,6 +13,7 @@ pub(crate) struct Vit {
     patches: Patches,
     class_token: Tensor,
     positions: Tensor,
+    dropout: Dropout,
     blocks: Vec<Block>,
     norm: LayerNorm,
     classifier: Linear,
@@ -30,6 +31,7 @@ impl Vit {
         Ok(Self {
             class_token: root.tensor("embeddings.cls_token", &[1, 1, size])?,
             positions: root.tensor("embeddings.position_embeddings", &[1, rows * cols + 1, size])?,
+            dropout: config.dropout("hidden_dropout_prob", 0.0)?,
             blocks: layers.map(|i| block(config, &root.at("encoder.layer").at(i))).collect::<Result<_>>()?,
             norm: LayerNorm::load(&root.at("layernorm"), size, eps)?,
             classifier: Linear::load(&scope.at("classifier"), size, config.labels()?)?,
@@ -42,7 +44,8 @@ impl Vit {
         let (patches, _) = self.patches.forward(pixels)?;
         let (n, _, size) = patches.dims3()?;
         let class = self.class_token.broadcast_as((n, 1, size))?;
-        let mut x = Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&self.positions)?;
+        let x = Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&self.positions)?;
+        let mut x = self.dropout.forward(x)?;
         let mask = Tensor::zeros((1, 1, 1, x.dim(1)?), x.dtype(), x.device())?;
         for block in &self.blocks {
             x = block.forward_pre_norm(&x, &mask)?;
@@ -55,20 +58,21 @@ impl Vit {
 fn block(config: Config<'_>, scope: &Scope<'_>) -> Result<Block> {
     let (size, inner) = (config.size("hidden_size", 768)?, config.size("intermediate_size", 3072)?);
     let eps = config.number("layer_norm_eps", 1e-12)?;
-    let own = scope.at("attention.attention");
+    let (own, dropout) = (scope.at("attention.attention"), config.dropout("hidden_dropout_prob", 0.0)?);
     let attention = Attention::new(
         Linear::load(&own.at("query"), size, size)?,
         Linear::load(&own.at("key"), size, size)?,
         Linear::load(&own.at("value"), size, size)?,
-        Linear::load(&scope.at("attention.output.dense"), size, size)?,
+        Linear::load(&scope.at("attention.output.dense"), size, size)?.dropping(dropout),
         config.size("num_attention_heads", 12)?,
-    )?;
+    )?
+    .dropping(config.dropout("attention_probs_dropout_prob", 0.0)?);
     Ok(Block {
         attention,
         attention_norm: LayerNorm::load(&scope.at("layernorm_before"), size, eps)?,
         up: Linear::load(&scope.at("intermediate.dense"), size, inner)?
             .then(config.activation("hidden_act", "gelu")?),
-        down: Linear::load(&scope.at("output.dense"), inner, size)?,
+        down: Linear::load(&scope.at("output.dense"), inner, size)?.dropping(dropout),
         norm: LayerNorm::load(&scope.at("layernorm_after"), size, eps)?,
     })
 }

@@ -6,7 +6,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::math;
+use super::{gradients, math};
 
 /// Elements that are worth a task of their own.
 const TASK: usize = 1 << 15;
@@ -44,35 +44,6 @@ impl Activation {
             _ => return None,
         })
     }
-
-    /// The derivative at `x`, in tensor operations: training has time.
-    fn derivative(self, x: &Tensor) -> Result<Tensor> {
-        let half_square = |x: &Tensor| x.sqr()?.affine(-0.5, 0.0)?.exp();
-        match self {
-            Self::None => x.ones_like(),
-            Self::Relu => x.gt(0.0)?.to_dtype(x.dtype()),
-            Self::Gelu => {
-                let phi = (x / std::f64::consts::SQRT_2)?.erf()?.affine(0.5, 0.5)?;
-                phi + (x * half_square(x)?)?.affine(1.0 / math::SQRT_TAU, 0.0)?
-            }
-            Self::GeluTanh => {
-                let inner = (x + (x.powf(3.0)? * 0.044715)?)?.affine(math::SQRT_2_OVER_PI, 0.0)?;
-                let tanh = inner.tanh()?;
-                let slope = x.sqr()?.affine(3.0 * 0.044715 * math::SQRT_2_OVER_PI, math::SQRT_2_OVER_PI)?;
-                let tail = ((x * tanh.sqr()?.affine(-1.0, 1.0)?)? * slope)?.affine(0.5, 0.0)?;
-                tanh.affine(0.5, 0.5)? + tail
-            }
-            Self::QuickGelu => silu_derivative(x, 1.702),
-            Self::Silu => silu_derivative(x, 1.0),
-            Self::Tanh => x.tanh()?.sqr()?.affine(-1.0, 1.0),
-        }
-    }
-}
-
-/// That of `x / (1 + exp(-a x))`.
-fn silu_derivative(x: &Tensor, a: f64) -> Result<Tensor> {
-    let s = candle_nn::ops::sigmoid(&(x * a)?)?;
-    &s + ((x * a)? * (&s * s.affine(-1.0, 1.0)?)?)?
 }
 
 /// `activation(x + bias)`; `x` [.., n], `bias` [n].
@@ -113,9 +84,9 @@ impl CustomOp2 for Biased {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = match self.0 {
             Activation::None => grad.clone(),
-            activation => (grad * activation.derivative(&x.broadcast_add(bias)?)?)?,
+            activation => gradients::activation(x, bias, grad, activation)?,
         };
-        let by_bias = grad.reshape(((), bias.elem_count()))?.sum(0)?;
+        let by_bias = gradients::column_sums(&grad, bias.elem_count())?;
         Ok((Some(grad), Some(by_bias)))
     }
 }
@@ -169,6 +140,9 @@ impl CustomOp2 for Softmax {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let weighted = (grad * result)?;
         let grad = (&weighted - result.broadcast_mul(&weighted.sum_keepdim(D::Minus1)?)?)?;
+        if !mask.track_op() {
+            return Ok((Some((grad * self.0)?), None));
+        }
         let mut by_mask = grad.clone();
         for (dim, &size) in mask.dims().iter().enumerate() {
             if size == 1 && by_mask.dim(dim)? != 1 {
@@ -221,15 +195,13 @@ impl CustomOp3 for LayerNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let n = weight.elem_count();
-        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + self.0)?.sqrt()?;
-        let normal = centred.broadcast_div(&deviation)?;
-        let inner = grad.broadcast_mul(weight)?;
-        let along = (&inner * &normal)?.mean_keepdim(D::Minus1)?;
-        let by_x = inner.broadcast_sub(&inner.mean_keepdim(D::Minus1)?)? - normal.broadcast_mul(&along)?;
-        let by_weight = (grad * &normal)?.reshape(((), n))?.sum(0)?;
-        let by_bias = grad.reshape(((), n))?.sum(0)?;
-        Ok((Some(by_x?.broadcast_div(&deviation)?), Some(by_weight), Some(by_bias)))
+        let (ones, zeros) = (weight.ones_like()?, weight.zeros_like()?);
+        let by_weight = (grad * x.apply_op3_no_bwd(&ones, &zeros, &LayerNorm(self.0))?)?;
+        Ok((
+            Some(gradients::layer_norm(x, weight, grad, self.0)?),
+            Some(gradients::column_sums(&by_weight, n)?),
+            Some(gradients::column_sums(grad, n)?),
+        ))
     }
 }
 
@@ -254,12 +226,13 @@ impl CustomOp1 for Activate {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some((grad * self.0.derivative(x)?)?))
+        let bias = Tensor::zeros(x.dim(D::Minus1)?, x.dtype(), x.device())?;
+        Ok(Some(gradients::activation(x, &bias, grad, self.0)?))
     }
 }
 
 /// The elements of a contiguous `f32` tensor.
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(super) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let all = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
         Some((from, to)) => {
@@ -278,7 +251,7 @@ fn rows_of(layout: &Layout, n: usize) -> Result<usize> {
 }
 
 /// `len` elements, made by `f(start, part)` of whole rows at a time.
-fn by_rows(len: usize, row: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+pub(super) fn by_rows(len: usize, row: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     let mut out = vec![0.0; len];
     let part = TASK.div_ceil(row.max(1)) * row.max(1);
     if len <= part {
@@ -349,6 +322,8 @@ mod tests {
             check(&[x.clone(), bias.clone()], || biased(&x, &bias, activation));
             check(std::slice::from_ref(&x), || activate(&x, activation));
         }
+        let (rows, matrix) = (var(&[4, 3], 7), var(&[5, 3], 8));
+        check(&[rows.clone(), matrix.clone()], || gradients::product(&rows, &matrix));
         let weight = var(&[5], 3);
         check(&[x.clone(), weight.clone(), bias.clone()], || layer_norm(&x, &weight, &bias, 1e-5));
         let (scores, mask) = (var(&[2, 2, 3, 4], 4), var(&[1, 2, 3, 4], 5));

@@ -4,10 +4,10 @@ use pulp::{Arch, NullaryFnOnce};
 
 use super::fused::Activation;
 
-/// `sqrt(2 pi)`
-pub(super) const SQRT_TAU: f64 = 2.506_628_274_631_000_2;
+/// `1 / sqrt(2 pi)`
+const INV_SQRT_TAU: f32 = 0.398_942_3;
 /// `sqrt(2 / pi)`
-pub(super) const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
 /// `activation(x + bias)`, `bias` repeating (none at all: zero).
 pub(super) fn biased(x: &[f32], bias: &[f32], activation: Activation, out: &mut [f32]) {
@@ -42,6 +42,22 @@ fn in_place(activation: Activation, values: &mut [f32]) {
     }
 }
 
+/// `grad activation'(x + bias)`, bias repeating.
+pub(super) fn slope(x: &[f32], bias: &[f32], grad: &[f32], activation: Activation, out: &mut [f32]) {
+    biased(x, bias, Activation::None, out);
+    let (arch, values) = (Arch::new(), &mut *out);
+    match activation {
+        Activation::None => arch.dispatch(Each { values, f: |_| 1.0 }),
+        Activation::Relu => arch.dispatch(Each { values, f: |x: f32| if x > 0.0 { 1.0 } else { 0.0 } }),
+        Activation::Gelu => arch.dispatch(Each { values, f: gelu_slope }),
+        Activation::GeluTanh => arch.dispatch(Each { values, f: gelu_tanh_slope }),
+        Activation::QuickGelu => arch.dispatch(Each { values, f: |x: f32| silu_slope(x, 1.702) }),
+        Activation::Silu => arch.dispatch(Each { values, f: |x: f32| silu_slope(x, 1.0) }),
+        Activation::Tanh => arch.dispatch(Each { values, f: |x: f32| 1.0 - tanh(x) * tanh(x) }),
+    }
+    out.iter_mut().zip(grad).for_each(|(out, grad)| *out *= grad);
+}
+
 struct Each<'a, F> {
     values: &'a mut [f32],
     f: F,
@@ -66,7 +82,27 @@ fn gelu(x: f32) -> f32 {
 
 #[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
-    0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI as f32 * (x + 0.044_715 * x * x * x)))
+    0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x)))
+}
+
+/// `Phi(x) + x phi(x)`
+#[inline(always)]
+fn gelu_slope(x: f32) -> f32 {
+    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * INV_SQRT_TAU * exp(-0.5 * x * x)
+}
+
+#[inline(always)]
+fn gelu_tanh_slope(x: f32) -> f32 {
+    let tanh = tanh(SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x));
+    let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * 0.044_715 * x * x);
+    0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner
+}
+
+/// That of `x / (1 + exp(-a x))`.
+#[inline(always)]
+fn silu_slope(x: f32, a: f32) -> f32 {
+    let s = 1.0 / (1.0 + exp(-a * x));
+    s + a * x * s * (1.0 - s)
 }
 
 #[inline(always)]
@@ -158,6 +194,46 @@ impl NullaryFnOnce for LayerNorm<'_> {
         let factor = 1.0 / (reduce(self.out, 0.0, |a, b| a + b) / n + self.eps).sqrt();
         for (((out, x), weight), bias) in self.out.iter_mut().zip(self.x).zip(self.weight).zip(self.bias) {
             *out = (x - mean) * factor * weight + bias;
+        }
+    }
+}
+
+/// The gradient of [`layer_norm`] with respect to `x`; all slices of the same length.
+pub(super) fn layer_norm_slope(x: &[f32], weight: &[f32], grad: &[f32], eps: f32, out: &mut [f32]) {
+    Arch::new().dispatch(LayerNormSlope { x, weight, grad, eps, out });
+}
+
+struct LayerNormSlope<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    grad: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for LayerNormSlope<'_> {
+    type Output = ();
+
+    /// With `y` the normal values and `g` the gradient by them: `(g - mean(g) - y mean(g y)) / deviation`.
+    #[inline(always)]
+    fn call(self) {
+        let n = self.x.len() as f32;
+        let mean = reduce(self.x, 0.0, |a, b| a + b) / n;
+        for (out, x) in self.out.iter_mut().zip(self.x) {
+            *out = (x - mean) * (x - mean);
+        }
+        let factor = 1.0 / (reduce(self.out, 0.0, |a, b| a + b) / n + self.eps).sqrt();
+        let inputs = || self.x.iter().zip(self.weight).zip(self.grad);
+        for (out, ((x, weight), grad)) in self.out.iter_mut().zip(inputs()) {
+            *out = grad * weight * (x - mean) * factor;
+        }
+        let along = reduce(self.out, 0.0, |a, b| a + b) / n;
+        for (out, ((_, weight), grad)) in self.out.iter_mut().zip(inputs()) {
+            *out = grad * weight;
+        }
+        let shift = reduce(self.out, 0.0, |a, b| a + b) / n;
+        for (out, x) in self.out.iter_mut().zip(self.x) {
+            *out = (*out - shift - (x - mean) * factor * along) * factor;
         }
     }
 }

@@ -1,27 +1,31 @@
 //! What architectures are made of.
 
+mod dropout;
 pub(crate) mod fused;
+mod gradients;
 mod math;
 
 use candle_core::Tensor;
 use delta_dct::Error;
 
+pub(crate) use self::dropout::{Dropout, training};
 pub(crate) use self::fused::Activation;
 use crate::error::Result;
 use crate::weights::Scope;
 
-/// `x weight^T + bias`, then an activation; `weight` [out, in].
+/// `x weight^T + bias`, then an activation, then in training dropout; `weight` [out, in].
 pub(crate) struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
     activation: Activation,
+    dropout: Dropout,
 }
 
 impl Linear {
     /// `weight` and, if the scope has one, `bias`.
     pub(crate) fn load(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
         let bias = scope.has("bias").then(|| scope.tensor("bias", &[outputs])).transpose()?;
-        Ok(Self { weight: scope.tensor("weight", &[outputs, inputs])?, bias, activation: Activation::None })
+        Ok(Self { bias, ..Self::tied(scope.tensor("weight", &[outputs, inputs])?) })
     }
 
     /// A convolution over whole patches, `weight` [out, in...], as a matrix.
@@ -29,24 +33,29 @@ impl Linear {
         let weight = scope.tensor("weight", shape)?.flatten_from(1)?;
         let [outputs, ..] = *shape;
         let bias = scope.has("bias").then(|| scope.tensor("bias", &[outputs])).transpose()?;
-        Ok(Self { weight, bias, activation: Activation::None })
+        Ok(Self { bias, ..Self::tied(weight) })
     }
 
     /// `weight` is stored [in, out].
     pub(crate) fn transposed(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = scope.tensor("weight", &[inputs, outputs])?.t()?;
         let bias = scope.has("bias").then(|| scope.tensor("bias", &[outputs])).transpose()?;
-        Ok(Self { weight, bias, activation: Activation::None })
+        Ok(Self { bias, ..Self::tied(weight) })
     }
 
-    /// A weight that another layer has, too.
+    /// A weight alone, such as one that another layer has, too.
     pub(crate) fn tied(weight: Tensor) -> Self {
-        Self { weight, bias: None, activation: Activation::None }
+        Self { weight, bias: None, activation: Activation::None, dropout: Dropout::default() }
     }
 
     /// With an activation of the result.
     pub(crate) fn then(self, activation: Activation) -> Self {
         Self { activation, ..self }
+    }
+
+    /// With dropout of the result.
+    pub(crate) fn dropping(self, dropout: Dropout) -> Self {
+        Self { dropout, ..self }
     }
 
     /// `x` [.., in] to [.., out].
@@ -56,13 +65,13 @@ impl Linear {
         if let Some(last) = shape.last_mut() {
             *last = outputs;
         }
-        let y = x.reshape(((), inputs))?.matmul(&self.weight.t()?)?;
+        let y = gradients::product(&x.reshape(((), inputs))?, &self.weight)?;
         let y = match &self.bias {
             Some(bias) => fused::biased(&y, bias, self.activation)?,
             None if self.activation == Activation::None => y,
             None => fused::activate(&y, self.activation)?,
         };
-        Ok(y.reshape(shape)?)
+        self.dropout.forward(y.reshape(shape)?)
     }
 }
 
@@ -106,8 +115,12 @@ pub(crate) struct Embedding {
 
 impl Embedding {
     pub(crate) fn load(scope: &Scope<'_>, size: usize) -> Result<Self> {
-        let table = scope.matrix("weight", size)?;
-        Ok(Self { table })
+        Self::sized(scope, 0, size)
+    }
+
+    /// The same; a table that is not there, but new, has `rows`.
+    pub(crate) fn sized(scope: &Scope<'_>, rows: usize, size: usize) -> Result<Self> {
+        Ok(Self { table: scope.matrix("weight", rows, size)? })
     }
 
     /// The table, [ids, size].
@@ -130,6 +143,7 @@ pub(crate) struct Attention {
     value: Linear,
     output: Linear,
     heads: usize,
+    dropout: Dropout,
 }
 
 impl Attention {
@@ -142,7 +156,12 @@ impl Attention {
         heads: usize,
     ) -> Result<Self> {
         check_heads(query.weight.dim(0)?, heads)?;
-        Ok(Self { query, key, value, output, heads })
+        Ok(Self { query, key, value, output, heads, dropout: Dropout::default() })
+    }
+
+    /// With dropout of the shares that rows have in each other.
+    pub(crate) fn dropping(self, dropout: Dropout) -> Self {
+        Self { dropout, ..self }
     }
 
     /// `x` [n, len, size]; `mask` as [`attend`] takes it.
@@ -151,7 +170,8 @@ impl Attention {
         let (query, key) = (split(self.query.forward(x)?)?, split(self.key.forward(x)?)?);
         let value = split(self.value.forward(x)?)?;
         let size = query.dim(3)? as f64;
-        self.output.forward(&attend(&query, &key, &value, 1.0 / size.sqrt(), mask)?)
+        let shares = shares(&query, &key, 1.0 / size.sqrt(), mask)?;
+        self.output.forward(&joined(&self.dropout.forward(shares)?, &value)?)
     }
 }
 
@@ -182,8 +202,17 @@ pub(crate) fn attend(
     scale: f64,
     mask: &Tensor,
 ) -> Result<Tensor> {
-    let scores = query.matmul(&key.t()?)?;
-    let joined = fused::softmax(&scores, scale, mask)?.matmul(value)?.transpose(1, 2)?;
+    joined(&shares(query, key, scale, mask)?, value)
+}
+
+/// `softmax(scale query key^T + mask)`, [n, heads, len, len].
+fn shares(query: &Tensor, key: &Tensor, scale: f64, mask: &Tensor) -> Result<Tensor> {
+    Ok(fused::softmax(&query.matmul(&key.t()?)?, scale, mask)?)
+}
+
+/// `shares value`, heads joined: [n, len, heads x size].
+fn joined(shares: &Tensor, value: &Tensor) -> Result<Tensor> {
+    let joined = shares.matmul(value)?.transpose(1, 2)?;
     let (n, len, heads, size) = joined.dims4()?;
     Ok(joined.reshape((n, len, heads * size))?)
 }
