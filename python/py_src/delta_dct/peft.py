@@ -123,40 +123,33 @@ def _rank_of(tuned: Delta | Checkpoint) -> int:
 def _adapter(model: torch.nn.Module, base: Checkpoint, tuned: Delta | Checkpoint, rank: int) -> _Adapter:
     """Goes through the tensors one by one; names in the adapter are those of the model."""
     modules = dict(model.named_modules())
+    names = names_in(model, tuned)
     pairs = tuned.pairs(base)
     adapter = _Adapter()
-    for tensor_name in tuned:
-        found = (name for name in names_in(model, tensor_name) if name.rpartition(".")[0] in modules)
-        name = next(found, None)
-        if name is None:
+    adapter.whole = {_module(name) for name in names.values() if _module(name) in _HEADS}
+    adapter.whole |= {_module(name) for tensor, name in names.items() if tensor not in pairs}
+    for tensor, name in names.items():
+        value = tuned[tensor]
+        if _module(name) in adapter.whole:
+            adapter.tensors[f"base_model.model.{name}"] = value
+        if tensor not in pairs or not value.is_floating_point():
             continue
-        module = name.rpartition(".")[0]
-        if tensor_name not in pairs:
-            adapter.whole.add(module)
-            continue
-        value = tuned[tensor_name]
-        if not value.is_floating_point():
-            continue
-        delta = value.float() - base[pairs[tensor_name]].float()
-        left = delta
-        if module in _HEADS:
-            adapter.whole.add(module)
-            left = torch.zeros(())
-        elif name.endswith(".weight") and _is_linear(modules[module]):
-            transposed = _is_transposed(modules[module])
-            down, up = _factors(delta.T if transposed else delta, rank, value.dtype)
+        delta = value.float() - base[pairs[tensor]].float()
+        left = torch.zeros(()) if _module(name) in adapter.whole else delta
+        module = modules[_module(name)]
+        if name.endswith(".weight") and _is_linear(module) and _module(name) not in adapter.whole:
+            down, up = _factors(_out_by_in(delta, module), rank, value.dtype)
             adapter.layers.append(name)
-            adapter.tensors[f"base_model.model.{module}.lora_A.weight"] = down
-            adapter.tensors[f"base_model.model.{module}.lora_B.weight"] = up
-            carried = up.float() @ down.float()
-            left = delta - (carried.T if transposed else carried)
+            adapter.tensors[f"base_model.model.{_module(name)}.lora_A.weight"] = down
+            adapter.tensors[f"base_model.model.{_module(name)}.lora_B.weight"] = up
+            left = delta - _out_by_in(up.float() @ down.float(), module)
         adapter.energy[name], adapter.rest[name] = _square(delta), _square(left)
-    for tensor_name in tuned:
-        for name in names_in(model, tensor_name):
-            if name.rpartition(".")[0] in adapter.whole:
-                adapter.tensors[f"base_model.model.{name}"] = tuned[tensor_name]
-                break
     return adapter
+
+
+def _module(name: str) -> str:
+    """The module of a tensor."""
+    return name.rpartition(".")[0]
 
 
 def _factors(delta: torch.Tensor, rank: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -195,6 +188,11 @@ def _is_linear(module: torch.nn.Module) -> bool:
 def _is_transposed(module: torch.nn.Module) -> bool:
     """Whether it is the layer of GPT-2, whose weight is in x out."""
     return type(module).__name__ == "Conv1D"
+
+
+def _out_by_in(weight: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
+    """The weight of a linear layer, or one of that form, as out x in; and back."""
+    return weight.T if _is_transposed(module) else weight
 
 
 def _square(tensor: torch.Tensor) -> float:

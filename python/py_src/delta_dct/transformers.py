@@ -6,7 +6,7 @@
     seconds = swap(model, "other.ddct", base="base/")
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from . import arrays
 from .errors import InvalidArgumentError, MismatchError
@@ -41,7 +43,7 @@ class _LazyTensor:
         return found
 
     def is_floating_point(self) -> bool:
-        return self.dtype.is_floating_point
+        return bool(self.dtype.is_floating_point)
 
     def get_dtype(self) -> str:
         return self._dtype
@@ -81,7 +83,8 @@ def swap(model: torch.nn.Module, delta: _AnyDelta, base: Base | None = None) -> 
     start = perf_counter()
     opened = Delta.open(delta, base, "pt")
     opened.check_base()
-    direct, others = [], []
+    direct: list[tuple[str, torch.Tensor]] = []
+    others: list[tuple[str, torch.Tensor]] = []
     for name, tensor in _places(model, opened).items():
         dtype = arrays.torch_dtype(name, opened.tensor(name)[0])
         in_place = tensor.device.type == "cpu" and tensor.dtype == dtype and tensor.is_contiguous()
@@ -120,10 +123,25 @@ def class_of(config: Any) -> Any:
     return found
 
 
-def names_in(model: torch.nn.Module, name: str) -> list[str]:
-    """What a model may call a tensor: its name, and that without or with the prefix of the model's kind."""
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    return [name, name.removeprefix(prefix), prefix + name]
+def names_in(model: torch.nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """What the model calls those of the tensors that it has, by the rules by which transformers loads checkpoints.
+
+    A tensor that becomes a part of a larger one has the name of that.
+    """
+    weights = model.state_dict()
+    if not isinstance(model, transformers.PreTrainedModel):
+        return {name: name for name in names if name in weights}
+    rules = get_model_conversion_mapping(model)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    found = {}
+    for name in names:
+        renamed, _ = rename_source_key(name, renamings, converters, model.base_model_prefix, weights)
+        if renamed not in weights:
+            renamed, _ = rename_source_key(name, [], [], model.base_model_prefix, weights)
+        if renamed in weights:
+            found[name] = renamed
+    return found
 
 
 def _places(model: torch.nn.Module, delta: Delta) -> dict[str, torch.Tensor]:
@@ -131,11 +149,8 @@ def _places(model: torch.nn.Module, delta: Delta) -> dict[str, torch.Tensor]:
     weights = model.state_dict()
     places: dict[str, torch.Tensor] = {}
     filled = set()
-    for name in delta:
-        tensor = next((weights[n] for n in names_in(model, name) if n in weights), None)
-        if tensor is None:
-            continue
-        shape = delta.tensor(name)[1]
+    for name, own_name in names_in(model, delta).items():
+        tensor, shape = weights[own_name], delta.tensor(name)[1]
         if list(tensor.shape) != shape:
             raise MismatchError(f"tensor {name}: {shape} in the delta, {list(tensor.shape)} in the model", name)
         if _memory(tensor) not in filled:
