@@ -50,7 +50,8 @@ impl Target {
     }
 
     fn wrong_size(&self) -> Error {
-        Error::mismatch(format!("its buffer has {} bytes, which is not its size", self.len)).in_tensor(&self.name)
+        Error::mismatch(format!("its buffer has {} bytes, which is not its size", self.len))
+            .in_tensor(&self.name)
     }
 }
 

@@ -31,9 +31,8 @@ impl Options {
         let start = if self.predecessor { Selection::predecessor(recipe)? } else { Selection::new(recipe)? };
         let selection = self.include.iter().try_fold(start, |selection, glob| selection.include(glob))?;
         let selection = self.exclude.iter().try_fold(selection, |selection, glob| selection.exclude(glob))?;
-        let add = |selection: Selection, (glob, recipe): &(String, String)| {
-            selection.rule(glob, recipe.parse()?)
-        };
+        let add =
+            |selection: Selection, (glob, recipe): &(String, String)| selection.rule(glob, recipe.parse()?);
         self.rules.iter().try_fold(selection, add)
     }
 }

@@ -52,7 +52,9 @@ impl Watch {
             if stopped.is_ok() {
                 stopped = py.check_signals().and_then(|()| match self.report(callback)? {
                     true => Ok(()),
-                    false => Err(exception(Error::new(ErrorKind::Interrupted, "stopped by the progress callback"))),
+                    false => {
+                        Err(exception(Error::new(ErrorKind::Interrupted, "stopped by the progress callback")))
+                    }
                 });
                 self.cancelled.store(stopped.is_err(), Ordering::Relaxed);
             }

@@ -8,6 +8,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,7 +65,7 @@ def from_pretrained(base: Base, delta: _AnyDelta, auto_class: Any = None, **opti
     opened.check_base()
     with files_of(opened) as folder:
         config = options.pop("config", None) or read_config([folder, opened.base.path], **options)
-        chosen = auto_class or class_of(config)
+        chosen = _concrete(auto_class, config, **options) if auto_class else class_of(config)
         weights = {name: _LazyTensor(opened, name) for name in opened}
         model = chosen.from_pretrained(None, config=config, state_dict=weights, **options)
         if model.can_generate() and (folder / "generation_config.json").exists():
@@ -121,6 +122,14 @@ def class_of(config: Any) -> Any:
     if found is None:
         raise InvalidArgumentError(f"the config names no class of transformers ({names}): give auto_class=")
     return found
+
+
+def _concrete(auto_class: Any, config: Any, trust_remote_code: bool | None = None, **_: Any) -> Any:
+    """The class that an Auto class stands for: Auto classes want the name of a model, and take no weights."""
+    if not hasattr(auto_class, "from_config"):
+        return auto_class
+    with torch.device("meta"):
+        return type(auto_class.from_config(deepcopy(config), trust_remote_code=trust_remote_code))
 
 
 def names_in(model: torch.nn.Module, names: Iterable[str]) -> dict[str, str]:
