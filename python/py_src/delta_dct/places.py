@@ -37,13 +37,14 @@ def delta(place: str | PathLike[str]) -> str:
 def _fetch(place: str, get: Any) -> str:
     try:
         import huggingface_hub
+        from huggingface_hub.errors import HFValidationError
     except ImportError:
         hint = "for a model on the hub install delta-dct[hub]"
         raise IoError(f"{place}: there is no such path here; {hint}") from None
     try:
         path: str = get(huggingface_hub)
         return path
-    except (OSError, huggingface_hub.errors.HFValidationError) as error:
+    except (OSError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise IoError(f"{place}: there is no such path here, and the hub says: {reason}") from error
 
@@ -51,7 +52,7 @@ def _fetch(place: str, get: Any) -> str:
 def _model(hub: Any, repo: str, revision: str | None, file: str | None) -> str:
     if file is not None:
         return str(hub.hf_hub_download(repo, file, revision=revision))
-    if hub.constants.HF_HUB_OFFLINE:
+    if hub.is_offline_mode():
         return str(hub.snapshot_download(repo, revision=revision))
     info = hub.HfApi().model_info(repo, revision=revision)
     names = [file.rfilename for file in info.siblings if "/" not in file.rfilename]
