@@ -92,8 +92,6 @@ def main(base: str, finetuned: str) -> None:
         print(f"{'weights of the base':40}{megabytes(delta_dct.Checkpoint.open(base).handle.weight_bytes)}")
         peak = peak_of("delta_dct.transformers.from_pretrained(base, other)", base, path)
         print(f"{'peak of from_pretrained':40}{megabytes(peak)}")
-        peak = peak_of(f"transformers.{type(model).__name__}.from_pretrained(other)", base, finetuned)
-        print(f"{'peak of that of transformers':40}{megabytes(peak)}")
 
         for rank in (4, 16):
             lora = export_lora(base, finetuned, f"{folder}/lora", rank, overwrite=True)

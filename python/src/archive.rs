@@ -73,13 +73,12 @@ impl Archive {
         buffers: Vec<(String, Bound<'_, PyAny>)>,
     ) -> PyResult<()> {
         buffers::fill(py, buffers, |name, sink| {
-            let mut len = 0;
-            self.0.stream(&base.inner, name, |bytes| {
-                len += bytes.len();
-                sink(bytes)
-            })?;
-            base.was_read(len);
-            Ok(())
+            let copy = |bytes: &[u8]| {
+                sink(bytes)?;
+                base.was_read(bytes.len());
+                Ok(())
+            };
+            self.0.stream(&base.inner, name, copy).map(drop)
         })
     }
 

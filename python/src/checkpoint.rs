@@ -12,7 +12,7 @@ use crate::error::exception;
 use crate::work;
 
 /// Bytes that are read between two releases of mapped memory.
-const RESIDENT: u64 = 8 << 20;
+const RESIDENT: u64 = 4 << 20;
 
 /// A checkpoint on disk, mapped into memory: a file, an index of shards, or a folder.
 #[pyclass(frozen, module = "delta_dct._delta_dct")]
