@@ -7,7 +7,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::report::{Applied, Info, TensorSummary, Verified};
-use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
+use super::{Progress, check_cancelled, one_file, side_files, windows, with_bounded_memory};
 use crate::checkpoint::{Checkpoint, CheckpointWriter, Layout};
 use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES, digest};
 use crate::error::{Error, ErrorKind, Result};
@@ -394,19 +394,4 @@ fn find<'a>(base: &'a Checkpoint, link: &Link, shape: &[usize]) -> Result<Tensor
         return Err(wrong(format!("its {} has the shape {:?}", link.name, view.shape)));
     }
     Ok(view)
-}
-
-/// The layout with all tensors in one file of the name of `output`.
-fn one_file(mut layout: Layout, output: &Path) -> Result<Layout> {
-    let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match layout.shards.as_mut_slice() {
-        [shard] => shard.file = name,
-        shards => {
-            return Err(Error::invalid(format!(
-                "the fine-tuned model has {} files: give a folder as the output",
-                shards.len()
-            )));
-        }
-    }
-    Ok(layout)
 }

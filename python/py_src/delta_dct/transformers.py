@@ -77,7 +77,8 @@ def swap(model: torch.nn.Module, delta: _AnyDelta, base: Base | None = None) -> 
     """Turns `model`, another fine-tuned model of the same base, into the one of `delta`; gives the seconds it took.
 
     Weights are decoded straight into those of the model; on another device or in another dtype they are copied there.
-    Everything is checked before the first is written. Where the call is interrupted after that, call it again.
+    Base and model are checked before anything is written. Where the call fails or is interrupted after that, the model is
+    a mixture: call it again.
 
     Raises MismatchError (a wrong base, or a model of other tensors), CorruptError, IoError.
     """
