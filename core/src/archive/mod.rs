@@ -6,6 +6,7 @@ mod pretty;
 mod report;
 mod side_files;
 
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,8 @@ pub use self::apply::Archive;
 pub use self::compress::{CompressOptions, compress};
 pub use self::report::{Applied, Info, Summary, TensorSummary, Verified};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Layout};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Weights that are worked on together: enough to keep all threads busy, few enough to bound the memory.
 const WINDOW_WEIGHTS: usize = 1 << 24;
@@ -81,12 +83,24 @@ fn windows<T>(items: &[T], weights: impl Fn(&T) -> usize) -> Vec<&[T]> {
 }
 
 /// Fails if the work is to stop.
-fn check_cancelled(progress: &dyn Progress) -> crate::error::Result<()> {
+fn check_cancelled(progress: &dyn Progress) -> Result<()> {
     match progress.cancelled() {
         false => Ok(()),
-        true => Err(crate::error::Error::new(
-            crate::error::ErrorKind::Interrupted,
-            "stopped; nothing was written",
-        )),
+        true => Err(Error::new(ErrorKind::Interrupted, "stopped; nothing was written")),
     }
+}
+
+/// The layout with all tensors in one file of the name of `output`.
+fn one_file(mut layout: Layout, output: &Path) -> Result<Layout> {
+    let name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match layout.shards.as_mut_slice() {
+        [shard] => shard.file = name,
+        shards => {
+            return Err(Error::invalid(format!(
+                "the fine-tuned model has {} files: give a folder as the output",
+                shards.len()
+            )));
+        }
+    }
+    Ok(layout)
 }

@@ -1,4 +1,4 @@
-//! The `delta-dct` command.
+//! The `delta-dct` command, for programs that bring it along: [`run`] is all of it.
 //!
 //! | place | what |
 //! |---|---|
@@ -27,7 +27,7 @@ mod run_args;
 mod table;
 mod units;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
@@ -91,8 +91,17 @@ Examples:
   delta-dct inspect ft.ddct
   delta-dct demo";
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// Runs the command line `args`, of which the first is the program's name, and gives the exit code. Reports go to
+/// standard output, errors to standard error; signals are handled from now on.
+pub fn run<T: Into<OsString> + Clone>(args: impl IntoIterator<Item = T>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(message) => {
+            // Where neither stream takes it, the exit code still speaks.
+            let _ = message.print();
+            return u8::try_from(message.exit_code()).unwrap_or(2);
+        }
+    };
     interrupt::install();
     let result = match &cli.command {
         Command::Compress(args) => compress::run(args),
@@ -119,7 +128,7 @@ fn main() -> ExitCode {
         Command::Completions(args) => completions::run(args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => failure.report(),
     }
 }

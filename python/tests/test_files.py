@@ -1,0 +1,76 @@
+"""Compress, apply, verify, inspect: as the command does them."""
+
+import json
+import subprocess
+import sys
+
+import delta_dct
+import pytest
+
+
+def command(*words) -> str:
+    """Standard output of the command, which must succeed."""
+    line = [sys.executable, "-m", "delta_dct", *map(str, words)]
+    return subprocess.run(line, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [
+        ({}, []),
+        ({"block": 16, "bits": "4:0.5,0:0.5"}, ["--block", "16", "--bits", "4:0.5,0:0.5"]),
+        (
+            {"method": "lowrank", "rank": 4, "rules": {"*key*": "zero"}, "exclude": "*query*"},
+            ["--method", "lowrank", "--rank", "4", "--rule", "*key*=zero", "--exclude", "*query*"],
+        ),
+        ({"predecessor": True}, ["--predecessor"]),
+    ],
+)
+def test_bytes_are_those_of_the_command(base, finetuned, tmp_path, python, words):
+    ours, theirs = tmp_path / "ours.ddct", tmp_path / "theirs.ddct"
+    report = delta_dct.compress(base, finetuned, ours, **python)
+    told = json.loads(command("compress", "-b", base, "-f", finetuned, "-o", theirs, "--json", *words))
+    assert ours.read_bytes() == theirs.read_bytes()
+    for key in ("output_bytes", "finetuned_bytes", "ratio", "bpw", "weights", "tensors"):
+        assert report[key] == told[key]
+
+
+def test_apply_and_inspect_are_those_of_the_command(base, delta, tmp_path):
+    report = delta_dct.apply(base, delta, tmp_path / "ours")
+    told = json.loads(command("apply", "-b", base, delta, "-o", tmp_path / "theirs", "--json"))
+    for key in ("tensors", "bytes", "files"):
+        assert report[key] == told[key]
+    for name in report["files"]:
+        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+    told = json.loads(command("inspect", delta, "--json"))
+    files = {file["name"]: file["bytes"] for file in told["files"]}
+    assert {"file": str(delta), **delta_dct.inspect(delta)} == {**told, "files": files}
+
+
+def test_verify_decodes_where_it_has_the_base(base, finetuned, delta):
+    assert not delta_dct.verify(delta)["decoded"]
+    assert delta_dct.verify(delta, base)["decoded"]
+    with pytest.raises(delta_dct.MismatchError, match="not the one that the file was made with") as caught:
+        delta_dct.verify(delta, finetuned)
+    assert caught.value.tensor
+
+
+def test_a_dry_run_writes_nothing(base, finetuned, delta, tmp_path):
+    report = delta_dct.compress(base, finetuned, tmp_path / "x.ddct", dry_run=True)
+    assert report["output"] is None and report["output_bytes"] == delta.stat().st_size
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_methods_have_their_options(base, finetuned, tmp_path):
+    methods = {row["name"]: row for row in delta_dct.methods()}
+    assert "rank=" in methods["lowrank"]["plan"]
+    for name in methods:
+        delta_dct.compress(base, finetuned, tmp_path / f"{name}.ddct", name, dry_run=True)
+
+
+def test_the_command_is_there(delta):
+    assert "delta-dct" in command("--version")
+    unknown = subprocess.run([sys.executable, "-m", "delta_dct", "nonsense"], capture_output=True, text=True)
+    assert unknown.returncode == 2 and "nonsense" in unknown.stderr
+    missing = subprocess.run([sys.executable, "-m", "delta_dct", "inspect", "none.ddct"], capture_output=True)
+    assert missing.returncode == 3
