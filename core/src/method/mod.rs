@@ -19,7 +19,7 @@ pub struct Method {
     pub paper: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// Its default plan (`TRANSFORM | QUANTIZER | RESCALE`), or `raw` or `zero`. Every `key=value` in it is an option.
+    /// Its default plan (`TRANSFORM | QUANTIZER | RESCALE`), or `raw`, `zero` or `lossless rank=N`. Every `key=value` in it is an option.
     pub plan: &'static str,
 }
 
@@ -81,6 +81,12 @@ pub static METHODS: &[Method] = &[
         plan: "none | uniform step=0.25 | none",
     },
     Method { name: "zero", paper: "", summary: "no delta at all: the base itself", plan: "zero" },
+    Method {
+        name: "lossless",
+        paper: "",
+        summary: "the fine-tuned weights bit for bit, as they differ from the base plus `rank` singular directions",
+        plan: "lossless rank=0",
+    },
     Method { name: "raw", paper: "", summary: "the fine-tuned weights themselves, bit for bit", plan: "raw" },
 ];
 
@@ -96,6 +102,8 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     Raw,
+    /// Exactly, against the base or against what this plan makes of the delta, whichever is smaller.
+    Exact(Option<Plan>),
     Zero,
     Code(Plan),
 }
@@ -117,9 +125,13 @@ impl FromStr for Recipe {
                 .ok_or_else(|| Error::invalid(format!("{word:?} is not an option of the form key=value")))?;
             plan = method.with_option(&plan, key, value)?;
         }
-        let action = match plan.as_str() {
-            "raw" => Action::Raw,
-            "zero" => Action::Zero,
+        let action = match (plan.as_str(), plan.strip_prefix("lossless rank=")) {
+            ("raw", _) => Action::Raw,
+            ("zero", _) => Action::Zero,
+            (_, Some("0")) => Action::Exact(None),
+            (_, Some(rank)) => {
+                Action::Exact(Some(format!("lowrank rank={rank} bits=4 | minmax bits=4:1 | none").parse()?))
+            }
             _ => Action::Code(plan.parse()?),
         };
         Ok(Self { text: method.text(&plan), action })

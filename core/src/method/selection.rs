@@ -24,7 +24,8 @@ const VECTORS: &str = "uniform step=0.25";
 pub struct Selection {
     default: Recipe,
     vectors: Recipe,
-    raw: Recipe,
+    /// For what is carried exactly: `raw`, or `lossless` where that is the default.
+    exact: Recipe,
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
     rules: Vec<(Pattern, Recipe)>,
@@ -34,10 +35,11 @@ pub struct Selection {
 impl Selection {
     /// The standard selection.
     pub fn new(default: Recipe) -> Result<Self> {
+        let exact = if let Action::Exact(_) = default.action { default.clone() } else { "raw".parse()? };
         Ok(Self {
             default,
             vectors: VECTORS.parse()?,
-            raw: "raw".parse()?,
+            exact,
             include: Vec::new(),
             exclude: Vec::new(),
             rules: Vec::new(),
@@ -88,21 +90,21 @@ impl Selection {
     pub fn recipe(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
         let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
         if !is_coded(dtype) {
-            return &self.raw;
+            return &self.exact;
         }
         if let Some((_, recipe)) = self.rules.iter().rev().find(|(pattern, _)| pattern.matches(name)) {
             return self.fitting(recipe, shape);
         }
         if matches(&self.exclude) || (!self.include.is_empty() && !matches(&self.include)) {
-            return &self.raw;
+            return &self.exact;
         }
         if self.predecessor {
             let skipped = PREDECESSOR_SKIPS.iter().any(|part| name.contains(part));
             let coded = shape.len() == 2 && !skipped && self.exceeds_block(shape);
-            return if coded { &self.default } else { &self.raw };
+            return if coded { &self.default } else { &self.exact };
         }
         if self.include.is_empty() && name.split('.').any(|part| HEADS.contains(&part)) {
-            return &self.raw;
+            return &self.exact;
         }
         self.fitting(&self.default, shape)
     }

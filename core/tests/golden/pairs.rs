@@ -40,6 +40,9 @@ pub const CASES: &[Case] = &[
     case("dare", "dare keep=0.3 seed=7 bits=2"),
     case("uniform", "uniform step=0.7"),
     case("zero", "zero"),
+    case("lossless", "lossless"),
+    Case { pair: odd, ..case("lossless-odd", "lossless") },
+    Case { free_encoder: true, ..case("lossless-rank", "lossless rank=2") },
     case("raw", "raw"),
     Case { pair: odd, ..case("odd", "dct block=8 bits=3:1") },
 ];
