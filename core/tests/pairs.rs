@@ -92,7 +92,11 @@ fn check(model: &Model, method: &Method) {
     }
     if ["raw", "lossless"].contains(&method.name) {
         let file = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
-        assert!(file(&trip.output) == file(&model.finetuned), "{} restores the file byte for byte", method.name);
+        assert!(
+            file(&trip.output) == file(&model.finetuned),
+            "{} restores the file byte for byte",
+            method.name
+        );
     } else if method.name != "zero" {
         let lossy = trip.summary.tensors.iter().filter(|row| row.kind == "delta").count();
         assert!(lossy * 2 > trip.summary.tensors.len(), "{}: only {lossy} tensors are coded", method.name);

@@ -120,7 +120,8 @@ mod tests {
     fn check<const N: usize>(dtype: Dtype) {
         let layout = Layout::of(dtype);
         let magnitudes = layout.magnitudes();
-        let edges = (0..8 * N as u32).flat_map(|k| [1u64 << k, (1 << k) - 1, 3 << k >> 1, 0x9e37_79b9_7f4a_7c15 >> k]);
+        let edges = (0..8 * N as u32)
+            .flat_map(|k| [1u64 << k, (1 << k) - 1, 3 << k >> 1, 0x9e37_79b9_7f4a_7c15 >> k]);
         let edges: Vec<[u8; N]> = edges.map(bytes).chain([bytes(u64::MAX), bytes(top::<N>() - 1)]).collect();
         for &p in &edges {
             assert!(layout.exponent(p) < layout.exponents());
