@@ -38,7 +38,7 @@ pub fn decode(packed: &[u8], dtype: &str, prediction: &[u8]) -> Vec<u8> {
     for piece in prediction.chunks(bytes << 18) {
         let words: Vec<u128> = piece.chunks(bytes).map(number).collect();
         let context_of = |p: u128| {
-            let exponent = p % (1 << (width - 1)) >> mantissa;
+            let exponent = (p % (1 << (width - 1))) >> mantissa;
             firsts.iter().filter(|&&first| u128::from(first) <= exponent).count() - 1
         };
         let mut streams = Vec::new();
