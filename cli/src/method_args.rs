@@ -11,7 +11,7 @@ const METHODS_HINT: &str = "`delta-dct methods` lists the methods and their opti
 /// Heading of the options that select tensors in help pages.
 const SELECTION: &str = "Selection (GLOB matches tensor names: * ? [a-z])";
 
-/// The recipe for the tensors that are coded lossily.
+/// The recipe for the tensors that are coded.
 #[derive(Args)]
 #[command(next_help_heading = "Method (`delta-dct methods` lists them with their defaults)")]
 pub(crate) struct MethodArgs {
@@ -30,6 +30,9 @@ pub(crate) struct MethodArgs {
     /// Error as a part of the delta's energy, at most
     #[arg(long, value_name = "E")]
     max_error: Option<String>,
+    /// Every tensor bit for bit: the same as --method lossless
+    #[arg(long, conflicts_with = "method")]
+    lossless: bool,
     /// Side of the square blocks, in weights: 4 to 128
     #[arg(long, value_name = "N")]
     block: Option<String>,
@@ -75,7 +78,7 @@ pub(crate) struct MethodArgs {
 impl MethodArgs {
     /// The text of the recipe: the method, then every option that was given as `key=value`.
     fn text(&self) -> Result<String> {
-        let mut text = self.method.trim().to_owned();
+        let mut text = if self.lossless { "lossless" } else { self.method.trim() }.to_owned();
         for (key, value) in self.options() {
             let Some(value) = value else { continue };
             let words = self.method.split_whitespace();

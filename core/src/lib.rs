@@ -46,6 +46,7 @@ mod container;
 mod delta;
 mod entropy;
 mod error;
+mod exact;
 mod method;
 mod output;
 mod pair;

@@ -8,6 +8,7 @@ use crate::codec::{Payload, Sink, decode_tensor};
 use crate::container::{Body, Link, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
+use crate::exact;
 use crate::planes;
 use crate::tensor::{Dtype, TensorView, is_coded, matrix};
 
@@ -61,6 +62,19 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], sink: &mut Sink<'_>)
             decode_tensor(&payload, (link.dtype, base), record.dtype, &mut hashed)?;
             planes::decode(tail, plane_count(record.dtype), tail_len, &mut hashed)?;
         }
+        Body::Exact { link, payload, residual, tail } => {
+            let shared = shared_bytes(record, link, base, len)?;
+            let predicted;
+            let prediction = match payload.is_empty() {
+                true => (link.dtype, base),
+                false => {
+                    predicted = predict(record, link, payload, base, shared)?;
+                    (record.dtype, predicted.as_slice())
+                }
+            };
+            exact::decode(residual, prediction, record.dtype, &mut hashed)?;
+            planes::decode(tail, plane_count(record.dtype), len - shared, &mut hashed)?;
+        }
     }
     if hasher.finish() != record.result {
         return Err(Error::corrupt("the reconstructed values are not the ones that the encoder saw"));
@@ -68,9 +82,26 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], sink: &mut Sink<'_>)
     Ok(())
 }
 
+/// The shared rows with the delta of `payload`, `len` bytes.
+fn predict(record: &Record<'_>, link: &Link, payload: &[u8], base: &[u8], len: usize) -> Result<Vec<u8>> {
+    let (rows, cols) = matrix(&record.shape, link.rows);
+    let payload = Payload::read(payload, rows, cols)?;
+    let mut out = Vec::with_capacity(len);
+    decode_tensor(&payload, (link.dtype, base), record.dtype, &mut |bytes| {
+        out.extend(bytes);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
 /// Parses all of a record that can be parsed without its base.
 pub(crate) fn check_structure(record: &Record<'_>) -> Result<()> {
-    if let Body::Delta { link, payload, .. } = &record.body {
+    let coded = match &record.body {
+        Body::Delta { link, payload, .. } => Some((link, payload)),
+        Body::Exact { link, payload, .. } => Some((link, payload)).filter(|(_, payload)| !payload.is_empty()),
+        _ => None,
+    };
+    if let Some((link, payload)) = coded {
         let (rows, cols) = matrix(&record.shape, link.rows);
         Payload::check(payload, rows, cols)?;
     }

@@ -11,6 +11,7 @@ use crate::codec::{Coded, Pair, encode_tensor as encode_delta};
 use crate::container::{Body, Link as BaseLink, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
+use crate::exact;
 use crate::method::rate::DEFAULT_STEP;
 use crate::method::{Action, Recipe, Selection};
 use crate::pair::{Link, Relation};
@@ -191,6 +192,8 @@ impl<'a> Shared<'a> {
                 Some(_) => Ok(raw(self.name, self.tuned)),
                 None => Ok(self.odd()),
             },
+            Action::Exact(plan) if comparable => self.exact(plan.as_ref()),
+            Action::Exact(_) if self.base.0 == self.tuned.dtype => self.exact(None),
             Action::Zero if comparable => Ok(self.unless_odd(self.base_itself(true)?)),
             _ => Ok(raw(self.name, self.tuned)),
         }
@@ -247,6 +250,46 @@ impl<'a> Shared<'a> {
         let body = Body::Base { link: self.link(check.base_hasher.finish()), tail: &tail };
         let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
         Ok(Encoded { relative_error, ..encoded })
+    }
+
+    /// The tensor exactly: against the base, or the base and the delta as `plan` codes it, or by itself, whichever is
+    /// smallest.
+    fn exact(&self, plan: Option<&Plan>) -> Result<Encoded> {
+        let mut best = self.exact_by(&[], self.base)?;
+        if let Some(predicted) = plan.map(|plan| self.exact_by_delta(plan)).transpose()?.flatten()
+            && predicted.record.len() < best.record.len()
+        {
+            best = predicted;
+        }
+        // Weights by themselves hardly ever pack into less than five eighths, and trying takes time.
+        if best.record.len() < self.tuned.bytes.len() / 8 * 5 {
+            return Ok(best);
+        }
+        let alone = raw(self.name, self.tuned);
+        Ok(if alone.record.len() < best.record.len() { alone } else { best })
+    }
+
+    /// The tensor exactly, predicted by its delta as `plan` codes it; `None` where some difference is not finite.
+    fn exact_by_delta(&self, plan: &Plan) -> Result<Option<Encoded>> {
+        let (rows, cols) = matrix(self.tuned.shape, self.rows);
+        let dtype = self.tuned.dtype;
+        let pair = Pair { base: self.base, finetuned: (dtype, self.head), rows, cols };
+        let mut predicted = Vec::with_capacity(self.head.len());
+        let coded = encode_delta(&pair, plan, dtype, &mut |bytes| {
+            predicted.extend(bytes);
+            Ok(())
+        })?;
+        coded.map(|coded| self.exact_by(&coded.payload, (dtype, &predicted))).transpose()
+    }
+
+    /// The tensor exactly by `prediction`, which is what a reader makes of the base and `payload`.
+    fn exact_by(&self, payload: &[u8], prediction: (Dtype, &[u8])) -> Result<Encoded> {
+        let dtype = self.tuned.dtype;
+        let residual = exact::encode(prediction, (dtype, self.head))?;
+        let tail = planes::encode(self.tail, plane_count(dtype));
+        let link = self.link(digest(self.base.1));
+        let body = Body::Exact { link, payload, residual: &residual, tail: &tail };
+        Ok(finish(self.name, self.tuned, dtype, body, digest(self.tuned.bytes)))
     }
 
     /// The coded delta; `None` where some difference is not finite.

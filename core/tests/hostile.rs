@@ -59,12 +59,13 @@ fn small() -> Pair {
     pair
 }
 
-const SMALL_RECIPES: [&str; 5] = [
+const SMALL_RECIPES: [&str; 6] = [
     "dct block=8 bits=3:0.5,0:0.5",
     "uniform",
     "sparse share=0.1",
     "lowrank rank=2",
     "dwt block=8 levels=2 bits=2",
+    "lossless",
 ];
 
 #[test]

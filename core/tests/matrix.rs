@@ -75,6 +75,8 @@ const ROWS: &[Row] = &[
     row("uniform step=0.01", [0.00013, 0.00013, 1.3], 8.90),
     row("uniform step=3 rescale=unbiased", [1.8, 1.4, 1.3], 0.75),
     row("zero", [1.6, 1.3, 1.3], 0.01),
+    row("lossless", [0.0, 0.0, 0.0], 24.0),
+    row("lossless rank=3", [0.0, 0.0, 0.0], 24.0),
     row("raw", [0.00013, 0.00013, 0.00013], 27.13),
 ];
 
@@ -327,6 +329,9 @@ fn recipes_that_make_no_sense_are_refused() {
         "uniform step=-1",
         "zero block=8",
         "raw bits=1",
+        "lossless bits=1",
+        "lossless rank=-1",
+        "lossless rank=1025",
     ];
     for recipe in recipes {
         let Err(error) = recipe.parse::<Recipe>() else { panic!("{recipe:?} was accepted") };

@@ -90,9 +90,13 @@ fn check(model: &Model, method: &Method) {
     for row in trip.summary.tensors.iter().filter(|row| row.name.starts_with("classifier")) {
         assert!(row.relative_error.is_none() && trip.is_exact(&row.name), "{row:?}");
     }
-    if method.name == "raw" {
+    if ["raw", "lossless"].contains(&method.name) {
         let file = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
-        assert!(file(&trip.output) == file(&model.finetuned), "raw restores the file byte for byte");
+        assert!(
+            file(&trip.output) == file(&model.finetuned),
+            "{} restores the file byte for byte",
+            method.name
+        );
     } else if method.name != "zero" {
         let lossy = trip.summary.tensors.iter().filter(|row| row.kind == "delta").count();
         assert!(lossy * 2 > trip.summary.tensors.len(), "{}: only {lossy} tensors are coded", method.name);

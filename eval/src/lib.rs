@@ -21,16 +21,16 @@ mod comparison;
 pub mod data;
 mod error;
 mod evaluate;
+mod finetune;
 #[cfg(feature = "hub")]
 pub mod hub;
-mod finetune;
 mod metrics;
 pub mod models;
 mod parallel;
 mod random;
-pub mod tune;
 pub mod report;
 pub mod sweep;
+pub mod tune;
 mod weights;
 
 pub use comparison::{Comparison, Judged, Sources, read_config};

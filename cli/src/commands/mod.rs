@@ -13,12 +13,12 @@ pub(crate) mod eval;
 pub(crate) mod finetune;
 pub(crate) mod inspect;
 pub(crate) mod methods;
+#[cfg(feature = "eval")]
+pub(crate) mod report;
 #[cfg(feature = "hub")]
 pub(crate) mod search;
 #[cfg(feature = "eval")]
-pub(crate) mod tune;
-#[cfg(feature = "eval")]
-pub(crate) mod report;
-#[cfg(feature = "eval")]
 pub(crate) mod sweep;
+#[cfg(feature = "eval")]
+pub(crate) mod tune;
 pub(crate) mod verify;

@@ -13,6 +13,6 @@ mod json;
 mod run;
 mod selection;
 #[cfg(feature = "eval")]
-mod tune;
-#[cfg(feature = "eval")]
 mod sweep;
+#[cfg(feature = "eval")]
+mod tune;

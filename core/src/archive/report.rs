@@ -45,9 +45,10 @@ pub struct TensorSummary {
     pub shape: Vec<usize>,
     /// Number of elements.
     pub weights: u64,
-    /// `delta`, `base` (the base tensor itself), `alias` (tied to another tensor) or `raw` (carried exactly).
+    /// `delta`, `base` (the base tensor itself), `alias` (tied to another tensor), `exact` (bit for bit, against the
+    /// base) or `raw` (bit for bit, by itself).
     pub kind: &'static str,
-    /// The stages that code it; empty unless `kind` is `delta`.
+    /// The stages that code its delta, if there are any.
     pub plan: String,
     /// `same`, `resized`, `reshaped`, `new` or `tied`; empty where only the file is known.
     pub relation: &'static str,
@@ -145,7 +146,9 @@ impl TensorSummary {
 
 /// The plan of a record, in text form.
 fn describe(record: &Record<'_>) -> String {
-    let Body::Delta { link, payload, .. } = &record.body else { return String::new() };
+    let (Body::Delta { link, payload, .. } | Body::Exact { link, payload, .. }) = &record.body else {
+        return String::new();
+    };
     let (rows, cols) = matrix(&record.shape, link.rows);
     Payload::describe(payload, rows, cols).unwrap_or_default()
 }

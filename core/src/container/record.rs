@@ -33,6 +33,8 @@ pub(crate) enum Body<'a> {
     Alias { name: String },
     /// The base tensor plus a coded delta, then the rows that the base does not have.
     Delta { link: Link, payload: &'a [u8], tail: &'a [u8] },
+    /// The tensor exactly, as it differs from a prediction: the base tensor plus the delta of `payload`, if there is one.
+    Exact { link: Link, payload: &'a [u8], residual: &'a [u8], tail: &'a [u8] },
 }
 
 /// The base tensor that a record depends on.
@@ -81,6 +83,10 @@ impl<'a> Record<'a> {
                 out.bytes(payload);
                 out.bytes(tail);
             }
+            Body::Exact { link, payload, residual, tail } => {
+                link.write(name, &mut out);
+                [payload, residual, tail].iter().for_each(|part| out.bytes(part));
+            }
         }
         out.0
     }
@@ -108,6 +114,12 @@ impl<'a> Record<'a> {
                 payload: input.bytes("payload")?,
                 tail: input.bytes("new rows")?,
             },
+            4 => Body::Exact {
+                link: Link::read(name, &shape, &mut input)?,
+                payload: input.bytes("payload")?,
+                residual: input.bytes("exact residual")?,
+                tail: input.bytes("new rows")?,
+            },
             _ => return Err(Error::unsupported(format!("record kind {id} is not known to this version"))),
         };
         input.finish("record")?;
@@ -122,6 +134,7 @@ impl Body<'_> {
             Self::Base { .. } => 1,
             Self::Alias { .. } => 2,
             Self::Delta { .. } => 3,
+            Self::Exact { .. } => 4,
         }
     }
 
@@ -132,13 +145,14 @@ impl Body<'_> {
             Self::Base { .. } => "base",
             Self::Alias { .. } => "alias",
             Self::Delta { .. } => "delta",
+            Self::Exact { .. } => "exact",
         }
     }
 
     /// The base tensor that it depends on.
     pub(crate) fn link(&self) -> Option<&Link> {
         match self {
-            Self::Base { link, .. } | Self::Delta { link, .. } => Some(link),
+            Self::Base { link, .. } | Self::Delta { link, .. } | Self::Exact { link, .. } => Some(link),
             Self::Raw { .. } | Self::Alias { .. } => None,
         }
     }

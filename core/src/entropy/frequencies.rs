@@ -197,6 +197,24 @@ static BITS_OF: [u32; SCALE as usize + 1] = {
     table
 };
 
+/// What `histogram` (at most 2^40 symbols) costs in a model of its own, its table included: an estimate in 2^16ths of a bit.
+pub(crate) fn cost(histogram: &[u64; 256]) -> u64 {
+    const HEAD: u64 = 28;
+    const ENTRY: u64 = 5;
+    let weighted = |n: u64| n * scaled_log2(n);
+    let occurring = histogram.iter().filter(|&&h| h > 0);
+    let (total, count) = occurring.clone().fold((0, 0), |(total, count), h| (total + h, count + 1));
+    let symbols = weighted(total) - occurring.map(|&h| weighted(h)).sum::<u64>().min(weighted(total));
+    symbols + ((HEAD + ENTRY * count) << BITS_POINT)
+}
+
+/// About `log2(value) 2^16`; 0 for 0.
+fn scaled_log2(value: u64) -> u64 {
+    let drop = (value | 1).ilog2().saturating_sub(SCALE_BITS - 1);
+    let log = u64::from((SCALE_BITS << BITS_POINT) - BITS_OF[(value >> drop).max(1) as usize]);
+    log + (u64::from(drop) << BITS_POINT)
+}
+
 /// `floor(log2(value) 2^16)`, bit by bit: squaring doubles a logarithm.
 const fn log2(value: u32) -> u32 {
     let whole = value.ilog2();

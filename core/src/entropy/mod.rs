@@ -19,6 +19,7 @@ mod ints;
 mod rans;
 
 pub(crate) use bits::{BitReader, BitWriter};
+pub(crate) use frequencies::cost;
 pub(crate) use ints::{decode_ints, detokenize, encode_ints, tokenize};
 
 use crate::error::{Error, Result};

@@ -21,7 +21,8 @@ pub struct Method {
     pub paper: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// Its default plan (`TRANSFORM | QUANTIZER | RESCALE`), or `raw`, `zero`, or `auto` with a target. Every `key=value` in it is an option.
+    /// Its default plan (`TRANSFORM | QUANTIZER | RESCALE`), or `raw`, `zero`, `lossless rank=N`, or `auto` with a target.
+    /// Every `key=value` in it is an option.
     pub plan: &'static str,
 }
 
@@ -95,6 +96,12 @@ pub static METHODS: &[Method] = &[
         plan: "none | uniform step=0.25 | none",
     },
     Method { name: "zero", paper: "", summary: "no delta at all: the base itself", plan: "zero" },
+    Method {
+        name: "lossless",
+        paper: "",
+        summary: "the fine-tuned weights bit for bit, as they differ from the base plus `rank` singular directions",
+        plan: "lossless rank=0",
+    },
     Method { name: "raw", paper: "", summary: "the fine-tuned weights themselves, bit for bit", plan: "raw" },
 ];
 
@@ -110,6 +117,8 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     Raw,
+    /// Exactly, against the base or against what this plan makes of the delta, whichever is smaller.
+    Exact(Option<Plan>),
     Zero,
     Code(Plan),
     /// To be resolved for a pair of checkpoints.
@@ -133,10 +142,14 @@ impl FromStr for Recipe {
                 .ok_or_else(|| Error::invalid(format!("{word:?} is not an option of the form key=value")))?;
             plan = method.with_option(&plan, key, value)?;
         }
-        let action = match plan.as_str() {
-            "raw" => Action::Raw,
-            "zero" => Action::Zero,
+        let action = match (plan.as_str(), plan.strip_prefix("lossless rank=")) {
+            ("raw", _) => Action::Raw,
+            ("zero", _) => Action::Zero,
             _ if method.name == "auto" => Action::Aim(Target::from_words(plan.split_whitespace())?),
+            (_, Some("0")) => Action::Exact(None),
+            (_, Some(rank)) => {
+                Action::Exact(Some(format!("lowrank rank={rank} bits=4 | minmax bits=4:1 | none").parse()?))
+            }
             _ => Action::Code(plan.parse()?),
         };
         Ok(Self { text: method.text(&plan), action })

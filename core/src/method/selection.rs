@@ -35,7 +35,8 @@ pub struct Selection {
     default: Recipe,
     vectors: Recipe,
     embeddings: Recipe,
-    raw: Recipe,
+    /// For what is carried exactly: `raw`, or `lossless` where that is the default.
+    exact: Recipe,
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
     rules: Vec<(Pattern, Recipe)>,
@@ -50,11 +51,12 @@ impl Selection {
             vector_step = (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP);
             embeddings = format!("factors step={} rank={rank}", step * EMBEDDING_PART).parse()?;
         }
+        let exact = if let Action::Exact(_) = default.action { default.clone() } else { "raw".parse()? };
         Ok(Self {
             vectors: format!("uniform step={vector_step}").parse()?,
             embeddings,
             default,
-            raw: "raw".parse()?,
+            exact,
             include: Vec::new(),
             exclude: Vec::new(),
             rules: Vec::new(),
@@ -121,21 +123,21 @@ impl Selection {
     pub fn recipe(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
         let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
         if !is_coded(dtype) {
-            return &self.raw;
+            return &self.exact;
         }
         if let Some((_, recipe)) = self.rules.iter().rev().find(|(pattern, _)| pattern.matches(name)) {
             return self.fitting(recipe, shape);
         }
         if matches(&self.exclude) || (!self.include.is_empty() && !matches(&self.include)) {
-            return &self.raw;
+            return &self.exact;
         }
         if self.predecessor {
             let skipped = PREDECESSOR_SKIPS.iter().any(|part| name.contains(part));
             let coded = shape.len() == 2 && !skipped && self.exceeds_block(shape);
-            return if coded { &self.default } else { &self.raw };
+            return if coded { &self.default } else { &self.exact };
         }
         if self.include.is_empty() && name.split('.').any(|part| HEADS.contains(&part)) {
-            return &self.raw;
+            return &self.exact;
         }
         let is_embedding = name.split('.').any(|part| EMBEDDINGS.contains(&part));
         self.fitting(if is_embedding { &self.embeddings } else { &self.default }, shape)

@@ -43,6 +43,9 @@ pub const CASES: &[Case] = &[
     case("dare", "dare keep=0.3 seed=7 bits=2"),
     case("uniform", "uniform step=0.7"),
     case("zero", "zero"),
+    case("lossless", "lossless"),
+    Case { pair: odd, ..case("lossless-odd", "lossless") },
+    Case { pair: directions, free_encoder: true, ..case("lossless-rank", "lossless rank=2") },
     case("raw", "raw"),
     Case { pair: odd, ..case("odd", "dct block=8 bits=3:1") },
     Case { pair: patched, ..case("bundle", "uniform step=0.7") },
@@ -125,6 +128,20 @@ pub fn plain() -> Pair {
         pair.finetuned.insert(name.to_owned(), finetuned);
     }
     pair
+}
+
+/// A matrix and a change of it that is of rank 1, but for what f16 rounds off.
+pub fn directions() -> Pair {
+    let (rows, cols) = (64, 80);
+    let weight = |i| f64::from(noise(30, i)) / 16.0;
+    let change = move |i: usize| f64::from(noise(31, i / cols)) * f64::from(noise(32, i % cols)) / 64.0;
+    let one = |tensor| [("layer.dense.weight".to_owned(), tensor)].into_iter().collect();
+    Pair {
+        base: one(tensor(Dtype::F16, &[rows, cols], weight)),
+        finetuned: one(tensor(Dtype::F16, &[rows, cols], move |i| weight(i) + change(i))),
+        second_shard: vec![],
+        side_files: Default::default(),
+    }
 }
 
 /// A resized vocabulary, tied weights, a renamed prefix, integers, new, identical, empty and 0-d tensors, NaN, two

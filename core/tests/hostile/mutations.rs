@@ -113,7 +113,7 @@ fn link(record: &mut Record, random: &mut Random) {
 
 fn link_of(record: &mut Record) -> Option<&mut Link> {
     match &mut record.body {
-        Body::Base(link, _) | Body::Delta(link, ..) => Some(link),
+        Body::Base(link, _) | Body::Delta(link, ..) | Body::Exact(link, ..) => Some(link),
         _ => None,
     }
 }
@@ -124,6 +124,11 @@ fn payload(record: &mut Record, random: &mut Random) {
         Body::Alias(name) => name.push('x'),
         Body::Delta(_, part, tail) => {
             let part = if random.below(10) == 0 { tail } else { part };
+            *part = bytes(part, &[], random);
+        }
+        Body::Exact(_, parts) => {
+            // Mostly the residual: the payload is empty, and so are the new rows, mostly.
+            let part = &mut parts[[1, 1, 1, 1, 1, 0, 2][random.below(7)]];
             *part = bytes(part, &[], random);
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod cosine;
 pub mod entropy;
+pub mod exact;
 mod factors;
 pub mod payload;
 pub mod wavelet;
@@ -304,6 +305,8 @@ pub enum Body {
     Base(Link, Vec<u8>),
     Alias(String),
     Delta(Link, Vec<u8>, Vec<u8>),
+    /// Link, payload, residual, new rows.
+    Exact(Link, [Vec<u8>; 3]),
 }
 
 /// What a record says of its base tensor.
@@ -329,6 +332,7 @@ impl Record {
             1 => Body::Base(Link::read(&mut input), input.bytes().to_vec()),
             2 => Body::Alias(String::from_utf8(input.bytes().to_vec()).unwrap()),
             3 => Body::Delta(Link::read(&mut input), input.bytes().to_vec(), input.bytes().to_vec()),
+            4 => Body::Exact(Link::read(&mut input), [(); 3].map(|()| input.bytes().to_vec())),
             _ => panic!("{name}: record kind {kind}"),
         };
         assert!(input.0.is_empty(), "{name}: bytes left over");
@@ -342,6 +346,7 @@ impl Record {
             Body::Base(..) => 1,
             Body::Alias(_) => 2,
             Body::Delta(..) => 3,
+            Body::Exact(..) => 4,
         };
         let mut out = vec![kind, self.dtype];
         put_varint(&mut out, self.shape.len() as u64);
@@ -366,13 +371,14 @@ impl Record {
             Body::Base(link, tail) => put(Some(link), &[tail]),
             Body::Alias(target) => put(None, &[target.as_bytes()]),
             Body::Delta(link, payload, tail) => put(Some(link), &[payload, tail]),
+            Body::Exact(link, [payload, residual, tail]) => put(Some(link), &[payload, residual, tail]),
         }
         out
     }
 
     pub fn link(&self) -> Option<&Link> {
         match &self.body {
-            Body::Base(link, _) | Body::Delta(link, ..) => Some(link),
+            Body::Base(link, _) | Body::Delta(link, ..) | Body::Exact(link, ..) => Some(link),
             _ => None,
         }
     }
@@ -392,21 +398,21 @@ impl Record {
         let bytes = match (&self.body, base) {
             (Body::Raw(planes), _) => unpack_planes(planes, size(dtype), len),
             (Body::Base(link, tail), Some(base)) => {
-                let head = link.rows_of(base);
-                let zeros = vec![0.0; head.len() / size(&base.dtype)];
-                let head = if base.dtype == dtype {
-                    head.to_vec()
-                } else {
-                    add(&base.dtype, head, &zeros, 0.0, dtype)
-                };
+                let head = link.cast(base, dtype);
                 let tail = unpack_planes(tail, size(dtype), len - head.len());
                 [head, tail].concat()
             }
             (Body::Delta(link, payload, tail), Some(base)) => {
-                let head = link.rows_of(base);
-                let (rows, cols) = matrix(&shape, link.rows as usize);
-                let (factor, delta) = payload::decode(payload, rows, cols);
-                let head = add(&base.dtype, head, &delta, factor, dtype);
+                let head = link.changed(base, dtype, &shape, payload);
+                let tail = unpack_planes(tail, size(dtype), len - head.len());
+                [head, tail].concat()
+            }
+            (Body::Exact(link, [payload, residual, tail]), Some(base)) => {
+                let prediction = match payload.is_empty() {
+                    true => link.cast(base, dtype),
+                    false => link.changed(base, dtype, &shape, payload),
+                };
+                let head = exact::decode(residual, dtype, &prediction);
                 let tail = unpack_planes(tail, size(dtype), len - head.len());
                 [head, tail].concat()
             }
@@ -421,6 +427,22 @@ impl Link {
     fn read(input: &mut Bytes<'_>) -> Self {
         let (shared, own) = (input.varint(), input.bytes().to_vec());
         Self { shared, own, dtype: input.u8(), rows: input.varint(), digest: input.u64() }
+    }
+
+    /// The rows that are used, in another dtype.
+    fn cast(&self, base: &Tensor, dtype: &str) -> Vec<u8> {
+        let head = self.rows_of(base);
+        if base.dtype == dtype {
+            return head.to_vec();
+        }
+        add(&base.dtype, head, &vec![0.0; head.len() / size(&base.dtype)], 0.0, dtype)
+    }
+
+    /// The rows that are used with the delta of `payload`.
+    fn changed(&self, base: &Tensor, dtype: &str, shape: &[usize], payload: &[u8]) -> Vec<u8> {
+        let (rows, cols) = matrix(shape, self.rows as usize);
+        let (factor, delta) = payload::decode(payload, rows, cols);
+        add(&base.dtype, self.rows_of(base), &delta, factor, dtype)
     }
 
     /// The bytes of the rows that are used, after checking that they are the right ones.

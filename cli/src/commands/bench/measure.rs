@@ -6,6 +6,7 @@ use delta_dct::{Recipe, Result, TensorView, decode_tensor, encode_tensor};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::bitx;
 use super::sample::Sample;
 use crate::interrupt;
 use crate::units;
@@ -21,6 +22,13 @@ pub(super) struct Measured {
     pub(super) compress_to_copy: f64,
     pub(super) apply_gb_per_s: f64,
     pub(super) apply_to_copy: f64,
+}
+
+/// What is measured.
+#[derive(Clone, Copy)]
+pub(super) enum Coder<'a> {
+    Recipe(&'a Recipe),
+    Bitx,
 }
 
 /// Samples, and memory for what is decoded, so that no run pays for fresh pages.
@@ -55,17 +63,17 @@ impl<'a> Bench<'a> {
         Ok(self.copy)
     }
 
-    /// Encodes and decodes every sample by `recipe`. Errors: those of the library, Interrupted.
-    pub(super) fn measure(&mut self, method: String, recipe: &Recipe) -> Result<Measured> {
+    /// Encodes and decodes every sample by `coder`. Errors: those of the library, Interrupted.
+    pub(super) fn measure(&mut self, method: String, coder: Coder<'_>) -> Result<Measured> {
         let (bytes, runs, samples) = (self.bytes(), self.runs, self.samples);
         let mut records = Vec::new();
         let compress = speed(bytes, runs, || {
-            records = samples.par_iter().map(|sample| encode(sample, recipe)).collect::<Result<Vec<_>>>()?;
+            records = samples.par_iter().map(|sample| encode(sample, coder)).collect::<Result<Vec<_>>>()?;
             Ok(())
         })?;
         let apply = speed(bytes, runs, || {
             let pairs = samples.par_iter().zip(&records).zip(&mut self.outputs);
-            pairs.map(|((sample, record), output)| decode(sample, record, output)).collect()
+            pairs.map(|((sample, record), output)| decode(sample, coder, record, output)).collect()
         })?;
         let weights = samples.iter().map(Sample::weights).sum();
         let size = records.iter().map(|record| record.len() as u64).sum();
@@ -90,12 +98,19 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn encode(sample: &Sample, recipe: &Recipe) -> Result<Vec<u8>> {
-    encode_tensor(&sample.name, view(sample, &sample.base), view(sample, &sample.finetuned), recipe)
+fn encode(sample: &Sample, coder: Coder<'_>) -> Result<Vec<u8>> {
+    let (base, finetuned) = (view(sample, &sample.base), view(sample, &sample.finetuned));
+    match coder {
+        Coder::Recipe(recipe) => encode_tensor(&sample.name, base, finetuned, recipe),
+        Coder::Bitx => bitx::encode(base.bytes, finetuned.bytes, sample.element.size()),
+    }
 }
 
-fn decode(sample: &Sample, record: &[u8], output: &mut [u8]) -> Result<()> {
-    decode_tensor(&sample.name, record, Some(view(sample, &sample.base)), output)
+fn decode(sample: &Sample, coder: Coder<'_>, record: &[u8], output: &mut [u8]) -> Result<()> {
+    match coder {
+        Coder::Recipe(_) => decode_tensor(&sample.name, record, Some(view(sample, &sample.base)), output),
+        Coder::Bitx => bitx::decode(&sample.base, record, sample.element.size(), output),
+    }
 }
 
 fn view<'a>(sample: &'a Sample, bytes: &'a [u8]) -> TensorView<'a> {

@@ -1,5 +1,6 @@
 //! `delta-dct bench`: how fast and how small the methods are, from memory to memory.
 
+mod bitx;
 mod measure;
 mod sample;
 
@@ -16,7 +17,7 @@ use crate::method_args;
 use crate::run_args::{ReportArgs, start_threads};
 use crate::table::Columns;
 use crate::units;
-use measure::{Bench, Measured};
+use measure::{Bench, Coder, Measured};
 use sample::{Element, Sample};
 
 /// Measure size, error and speed of the methods in memory
@@ -32,6 +33,12 @@ pub(crate) struct BenchArgs {
     /// Methods or recipes to measure; may be given again [default: every method]
     #[arg(short, long = "method", value_name = "RECIPE")]
     methods: Vec<String>,
+    /// Round the real pair to this type first
+    #[arg(long, value_name = "TYPE", requires = "base")]
+    cast: Option<Element>,
+    /// Measure XOR, byte planes and zstd of level 3 (BitX) too, which is exact
+    #[arg(long)]
+    bitx: bool,
     /// Runs; the median counts
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
@@ -69,6 +76,7 @@ dimensions that both models have in the same shape is measured; it is read into 
 Examples:
   delta-dct bench
   delta-dct bench --method dct --method 'dct block=8' --runs 9
+  delta-dct bench --base B --finetuned F --cast bf16 --method lossless --bitx
   delta-dct bench --base B --finetuned F --threads 2 --json";
 
 /// What `--json` prints.
@@ -93,7 +101,7 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     start_threads(args.threads)?;
     let samples = match (&args.base, &args.finetuned) {
         (Some(base), Some(finetuned)) => {
-            sample::of_pair(&Checkpoint::open(base)?, &Checkpoint::open(finetuned)?)?
+            sample::of_pair(&Checkpoint::open(base)?, &Checkpoint::open(finetuned)?, args.cast)?
         }
         _ => sample::synthetic(args.synthetic.shape(), args.synthetic.dtype, args.threads)?,
     };
@@ -108,7 +116,10 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         methods: Vec::new(),
     };
     for (text, recipe) in texts.into_iter().zip(&recipes) {
-        report.methods.push(bench.measure(text, recipe)?);
+        report.methods.push(bench.measure(text, Coder::Recipe(recipe))?);
+    }
+    if args.bitx {
+        report.methods.push(bench.measure("xor, planes, zstd-3".to_owned(), Coder::Bitx)?);
     }
     args.report.print(&report, |out| write_report(out, &report))
 }

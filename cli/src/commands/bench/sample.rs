@@ -44,6 +44,11 @@ impl Element {
         }
     }
 
+    /// Bytes of a weight.
+    pub(super) fn size(self) -> usize {
+        self.dtype().bitsize() / 8
+    }
+
     /// Values of little-endian `bytes`.
     fn widen(self, bytes: &[u8]) -> Vec<f64> {
         fn map<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
@@ -92,18 +97,28 @@ impl Sample {
 }
 
 /// Copies of the tensors with two or more dimensions that correspond, in the same shape and dtype. Errors:
-/// InvalidArgument if there are none.
-pub(super) fn of_pair(base: &Checkpoint, finetuned: &Checkpoint) -> Result<Vec<Sample>> {
+/// InvalidArgument if there are none. They are rounded to the type `cast`, if there is one.
+pub(super) fn of_pair(
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    cast: Option<Element>,
+) -> Result<Vec<Sample>> {
     let sample = |link: &Link| {
         let Relation::Same { base: name } = &link.relation else { return None };
         let (old, new) = (base.get(name)?, finetuned.get(&link.name)?);
         let fits = old.dtype == new.dtype && new.shape.len() >= 2 && !new.is_empty();
-        fits.then_some(Sample {
+        let own = Element::of(new.dtype)?;
+        let element = cast.unwrap_or(own);
+        let rounded = |bytes: &[u8]| match element == own {
+            true => bytes.to_vec(),
+            false => element.narrow(&own.widen(bytes).iter().map(|&x| x as f32).collect::<Vec<_>>()),
+        };
+        fits.then(|| Sample {
             name: link.name.clone(),
-            element: Element::of(new.dtype)?,
+            element,
             shape: new.shape.to_vec(),
-            base: old.bytes.to_vec(),
-            finetuned: new.bytes.to_vec(),
+            base: rounded(old.bytes),
+            finetuned: rounded(new.bytes),
         })
     };
     let samples: Vec<Sample> =
