@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use delta_dct::ErrorKind;
 use delta_dct_eval::sweep::{Ledger, Results, Row, RunOptions, Sweep, export, run as run_sweep};
 
-use crate::failure::Outcome;
+use crate::failure::{Advise, Outcome};
 use crate::place;
 use crate::progress::Bar;
 use crate::run_args::{ReportArgs, WorkArgs};
@@ -67,7 +68,8 @@ pub(crate) fn run(args: &SweepArgs) -> Outcome {
     let changed = ledger.note_sweep(&sweep.text)?;
     let options = RunOptions { limit: args.limit, keep: args.keep };
     let bar = Bar::counting(args.report.quiet);
-    let made = run_sweep(&sweep, &mut ledger, options, place::local, &bar)?;
+    let made = run_sweep(&sweep, &mut ledger, options, place::local, &bar)
+        .advise(ErrorKind::Interrupted, "finished runs are kept: the same command goes on from here")?;
     drop(bar);
     let (results, others) = ledger.results().of(&sweep)?;
     let files = export(&results, &args.output)?;
