@@ -32,7 +32,7 @@ pub struct Ladder {
 /// All ladders, in the order in which they are climbed.
 pub static LADDERS: &[Ladder] = &[
     Ladder {
-        recipe: "uniform step={}",
+        recipe: "uniform rescale=unbiased step={}",
         rates: &[
             "8", "6", "5", "4", "3.5", "3", "2.5", "2", "1.7", "1.4", "1.2", "1", "0.8", "0.6", "0.4",
             "0.25", "0.1",
