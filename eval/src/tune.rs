@@ -32,6 +32,13 @@ pub struct Ladder {
 /// All ladders, in the order in which they are climbed.
 pub static LADDERS: &[Ladder] = &[
     Ladder {
+        recipe: "factors step={}",
+        rates: &[
+            "30", "24", "20", "17", "14", "12", "10", "8.5", "7", "6", "5", "4", "3", "2.4", "2", "1.5", "1.2",
+            "1", "0.8", "0.6", "0.4", "0.2",
+        ],
+    },
+    Ladder {
         recipe: "uniform rescale=unbiased step={}",
         rates: &[
             "8", "6", "5", "4", "3.5", "3", "2.5", "2", "1.7", "1.4", "1.2", "1", "0.8", "0.6", "0.4",
