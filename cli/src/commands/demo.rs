@@ -82,6 +82,8 @@ struct Report {
 
 /// Runs the command.
 pub(crate) fn run(args: &DemoArgs) -> Outcome {
+    #[cfg(feature = "eval")]
+    crate::model_threads::settle();
     args.work.start()?;
     let (base, finetuned) = (args.dir.join("base"), args.dir.join("ft"));
     let judge = Judge::open(&args.dir)?;

@@ -9,6 +9,7 @@ use delta_dct::ErrorKind;
 use delta_dct_eval::sweep::{Ledger, Results, Row, RunOptions, Sweep, export, run as run_sweep};
 
 use crate::failure::{Advise, Outcome};
+use crate::model_threads;
 use crate::place;
 use crate::progress::Bar;
 use crate::run_args::{ReportArgs, WorkArgs};
@@ -62,6 +63,7 @@ Examples:
 
 /// Runs the command.
 pub(crate) fn run(args: &SweepArgs) -> Outcome {
+    model_threads::settle();
     args.work.start()?;
     let sweep = Sweep::read(&args.file)?;
     let mut ledger = Ledger::open(&args.output, args.force)?;

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::data_args::DataArgs;
 use crate::failure::Outcome;
+use crate::model_threads;
 use crate::place;
 use crate::progress::Bar;
 use crate::run_args::{ReportArgs, WorkArgs};
@@ -90,6 +91,7 @@ struct Report<'a> {
 
 /// Runs the command.
 pub(crate) fn run(args: &TuneArgs) -> Outcome {
+    model_threads::settle();
     args.work.start()?;
     let start = Instant::now();
     let (base, finetuned) = (place::local(&args.base)?, place::local(&args.finetuned)?);

@@ -45,6 +45,9 @@ pub(super) struct Source {
     pub(super) format: Format,
 }
 
+/// Splits to judge on, the first that is there.
+const JUDGING: &[&str] = &["validation", "test", "train"];
+
 /// The files that `path` means: itself, or those of `split` in it; where that is absent, of the split for `training`, or
 /// else of one to judge on.
 pub(super) fn find(path: &Path, split: Option<&str>, training: bool) -> Result<Vec<Source>> {
@@ -57,7 +60,7 @@ pub(super) fn find(path: &Path, split: Option<&str>, training: bool) -> Result<V
     }
     let mut files = Vec::new();
     list(path, DEPTH, &mut files)?;
-    let usual = if training { &["train"][..] } else { &["validation", "test", "train"] };
+    let usual = if training { &["train"][..] } else { JUDGING };
     if files.is_empty() { image_folder(path, split, usual) } else { choose(path, files, split, usual) }
 }
 
@@ -136,7 +139,7 @@ pub(crate) fn select(folder: &Path, names: &[&str], split: Option<&str>) -> Resu
         let kinds = "parquet, csv, tsv, jsonl, txt or safetensors";
         return Err(DeltaError::invalid(format!("{}: there is no {kinds} in it", folder.display())).into());
     }
-    Ok(choose(folder, files, split)?.into_iter().map(|file| file.path).collect())
+    Ok(choose(folder, files, split, JUDGING)?.into_iter().map(|file| file.path).collect())
 }
 
 /// Of `files` those of one split and one kind.

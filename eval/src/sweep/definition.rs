@@ -115,6 +115,7 @@ impl Pair {
                 text: self.text.clone(),
                 max_length: self.max_length,
                 split: self.split.clone(),
+                training: false,
             },
             batch: self.batch.unwrap_or(BATCH),
         })

@@ -27,7 +27,7 @@ pub fn fingerprint(sources: &Sources) -> Result<String> {
             add_file(&mut hasher, &file)?;
         }
     }
-    let DataOptions { limit, labels, text, max_length, split } = &sources.options;
+    let DataOptions { limit, labels, text, max_length, split, training: _ } = &sources.options;
     add(&mut hasher, format!("{limit:?} {labels:?} {text:?} {max_length:?} {split:?}").as_bytes());
     Ok(format!("{:016x}", hasher.finish()))
 }
