@@ -20,8 +20,7 @@ test:
 	@if [ -x ../shared/pairs/fetch-base.sh ] || [ -f ../shared/pairs/fetch-base.sh ]; then \
 	  bash ../shared/pairs/fetch-base.sh target/pairs/minilm-base; fi
 	@mkdir -p target
-	@cargo test --release --workspace --all-features --no-fail-fast 2>&1 | tee target/test.log; \
-	  status=$${PIPESTATUS[0]}; \
+	@status=0; cargo test --release --workspace --all-features --no-fail-fast 2>&1 | tee target/test.log || status=1; \
 	  $(MAKE) --no-print-directory python-test 2>&1 | tee -a target/test.log || status=1; \
 	  awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
 	       /^[0-9]+ [a-z, 0-9]+ in [0-9.]+s/ { for (i = 1; i < NF; i++) { \

@@ -16,8 +16,10 @@ const SELECTION: &str = "Selection (GLOB matches tensor names: * ? [a-z])";
 #[command(next_help_heading = "Method (`delta-dct methods` lists them with their defaults)")]
 pub(crate) struct MethodArgs {
     /// Method, or a whole recipe such as "dct block=16 bits=4:0.5,0:0.5"
-    #[arg(short, long, default_value = "auto", value_name = "METHOD")]
-    method: String,
+    ///
+    /// [default: auto; with --predecessor: dct]
+    #[arg(short, long, value_name = "METHOD", verbatim_doc_comment)]
+    method: Option<String>,
     /// How faithful: tiny, small, good or fine [default: good]
     #[arg(long, value_name = "NAME")]
     quality: Option<String>,
@@ -77,14 +79,15 @@ pub(crate) struct MethodArgs {
 
 impl MethodArgs {
     /// The text of the recipe: the method, then every option that was given as `key=value`.
-    fn text(&self) -> Result<String> {
-        let mut text = if self.lossless { "lossless" } else { self.method.trim() }.to_owned();
+    fn text(&self, default: &str) -> Result<String> {
+        let default = if self.lossless { "lossless" } else { default };
+        let method = self.method.as_deref().unwrap_or(default).trim();
+        let mut text = method.to_owned();
         for (key, value) in self.options() {
             let Some(value) = value else { continue };
-            let words = self.method.split_whitespace();
+            let words = method.split_whitespace();
             if words.filter_map(|word| word.split_once('=')).any(|(known, _)| known == key) {
-                let message =
-                    format!("{key} is given twice: in --method {:?} and as --{key} {value}", self.method);
+                let message = format!("{key} is given twice: in --method {method:?} and as --{key} {value}");
                 return Err(Error::invalid(message));
             }
             text = format!("{text} {key}={value}");
@@ -141,7 +144,7 @@ impl SelectionArgs {
     }
 
     fn build(&self) -> Result<Selection> {
-        let recipe = self.method.text()?.parse()?;
+        let recipe = self.method.text(if self.predecessor { "dct" } else { "auto" })?.parse()?;
         let mut selection =
             if self.predecessor { Selection::predecessor(recipe)? } else { Selection::new(recipe)? };
         for glob in &self.include {
@@ -181,7 +184,7 @@ mod tests {
     }
 
     fn text(line: &[&str]) -> Result<String> {
-        Line::try_parse_from([&["x"], line].concat()).unwrap().method.text()
+        Line::try_parse_from([&["x"], line].concat()).unwrap().method.text("auto")
     }
 
     #[test]
