@@ -18,7 +18,8 @@ def command(*words) -> str:
     ("python", "words"),
     [
         ({}, []),
-        ({"block": 16, "bits": "4:0.5,0:0.5"}, ["--block", "16", "--bits", "4:0.5,0:0.5"]),
+        ({"ratio": 100}, ["--ratio", "100"]),
+        ({"method": "dct", "block": 16}, ["--method", "dct", "--block", "16"]),
         (
             {"method": "lowrank", "rank": 4, "rules": {"*key*": "zero"}, "exclude": "*query*"},
             ["--method", "lowrank", "--rank", "4", "--rule", "*key*=zero", "--exclude", "*query*"],

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_bundle_comes_back() {
-        let content = |n: usize| (0..n).map(|i| (i * i >> 3) as u8).collect::<Vec<_>>();
+        let content = |n: usize| (0..n).map(|i| ((i * i) >> 3) as u8).collect::<Vec<_>>();
         for sizes in [&[][..], &[0], &[3, 0, 255], &[256, 257, 65_535, 1]] {
             let names: Vec<_> = (0..sizes.len()).map(|i| format!("layer.{i}.é")).collect();
             let contents: Vec<_> =

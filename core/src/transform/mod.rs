@@ -144,7 +144,7 @@ impl Transform {
                 )));
             }
             Self::Factors { step, rank }
-                if !(1..=1024).contains(&rank) || !(step.is_finite() && step > 0.0) =>
+                if !((1..=1024).contains(&rank) && step.is_finite() && step > 0.0) =>
             {
                 return Err(Error::invalid(format!(
                     "step={step} rank={rank}: a step above 0, and a rank of 1 to 1024"

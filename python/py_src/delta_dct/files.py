@@ -18,7 +18,7 @@ def compress(
     base: Base,
     finetuned: Base,
     path: str | PathLike[str],
-    method: str = "dct",
+    method: str | None = None,
     *,
     rules: Mapping[str, str] | None = None,
     include: Iterable[str] = (),
@@ -32,12 +32,14 @@ def compress(
 ) -> dict[str, Any]:
     """Writes `finetuned` as a delta against `base` to the file `path`; gives the report of `delta-dct compress --json`.
 
-    `base` and `finetuned` are folders, files, or ids on the Hugging Face hub. `options` are those of the method, such as
+    `base` and `finetuned` are folders, files, or ids on the Hugging Face hub. Without a method it is `auto`, whose options
+    are one of `quality`, `size`, `ratio`, `bits` and `error`. `options` are those of the method, such as
     `block=32, bits="2:0.5,0:0.5"`; `methods()` lists them. `rules` gives tensors whose name matches a pattern
     (`*.attention.*`) another recipe; the last that matches counts.
 
     Raises MismatchError (unrelated models), InvalidArgumentError (a recipe that makes no sense), IoError.
     """
+    method = method or ("dct" if predecessor else "auto")
     recipe = " ".join([method, *(f"{key}={value}" for key, value in options.items())])
     wishes = {
         "recipe": recipe,
