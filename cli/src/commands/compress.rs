@@ -61,6 +61,8 @@ Side files (config, tokenizer) travel inside the file. In the table, bpw is bits
 
 Examples:
   delta-dct compress --base bert/ --finetuned bert-sst2/
+  delta-dct compress --base B --finetuned F -o X.ddct --ratio 500
+  delta-dct compress --base B --finetuned F -o X.ddct --lossless
   delta-dct compress --base B --finetuned F -o X.ddct --method dct --block 32 --bits 2:0.5,0:0.5
   delta-dct compress --base B --finetuned F -o X.ddct --method bitdelta --rule '*.embed*=zero'
   delta-dct compress --base B --finetuned F --dry-run --json";

@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn long_carries_come_back() {
-        let values: Vec<_> = (0..50_000).map(|i| (0, if noise(i).is_multiple_of(1000) { -1 } else { 1 })).collect();
+        let values: Vec<_> =
+            (0..50_000).map(|i| (0, if noise(i).is_multiple_of(1000) { -1 } else { 1 })).collect();
         round_trip(&values, 1);
         let values: Vec<_> =
             (0..50_000).map(|i| ((noise(i) % 3) as usize, (noise(i * 7) % 9) as i32 - 4)).collect();
