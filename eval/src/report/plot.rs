@@ -14,9 +14,9 @@ use crate::sweep::{PairRow, Row, front};
 const SIZE: (u32, u32) = (640, 420);
 
 /// Colours of methods, in the order of `METHODS`.
-const COLOURS: [&str; 11] = [
-    "#2563eb", "#06a3b7", "#7c3aed", "#16a34a", "#dc2626", "#ea8a00", "#7c4a21", "#db2777", "#8a9a00",
-    "#9ca3af", "#111827",
+const COLOURS: [&str; 14] = [
+    "#9f1239", "#f43f5e", "#2563eb", "#06a3b7", "#7c3aed", "#16a34a", "#eab308", "#ea7a00", "#7c4a21",
+    "#d946ef", "#8a9a00", "#9ca3af", "#475569", "#111827",
 ];
 const GRID: RGBColor = RGBColor(229, 229, 224);
 const TEXT: RGBColor = RGBColor(82, 82, 78);
