@@ -130,11 +130,10 @@ fn check_names(infos: &BTreeMap<String, TensorInfo>) -> Result<()> {
     }
 }
 
-/// What a trial gave: the error and the size of the delta count by the number of weights.
+/// What a trial gave.
 fn outcome(summary: &Summary) -> Outcome {
-    let inexact = summary.tensors.iter().filter_map(|row| Some((row.relative_error?, row.weights as f64)));
-    let (error, delta) = inexact.fold((0.0, 0.0), |sum, (e, weights)| (sum.0 + e * weights, sum.1 + weights));
-    Outcome { bytes: summary.output_bytes, error, delta }
+    let error = TensorSummary::mean_error(&summary.tensors).unwrap_or(0.0);
+    Outcome { bytes: summary.output_bytes, error }
 }
 
 /// Refuses a pair whose difference is as large as the base: coding it would cost more than the model itself. Gives the

@@ -91,12 +91,11 @@ fn number(text: &str) -> Option<f64> {
     digits.parse().ok().map(|x: f64| x * unit).filter(|x| x.is_finite() && *x > 0.0)
 }
 
-/// What a step gives: bytes of the file, and energies of the error and of the delta.
+/// What a step gives: bytes of the file, and energy of the error for each unit of the delta's energy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outcome {
     pub(crate) bytes: u64,
     pub(crate) error: f64,
-    pub(crate) delta: f64,
 }
 
 /// What is known of a pair before.
@@ -115,7 +114,6 @@ pub(crate) fn step(
     facts: Facts,
     trial: &mut dyn FnMut(f32) -> Result<Outcome>,
 ) -> Result<f32> {
-    let error = |outcome: Outcome| if outcome.delta > 0.0 { outcome.error / outcome.delta } else { 0.0 };
     let size = match target {
         Target::Quality { step, noise } => {
             let limit = noise / facts.distance.max(f64::MIN_POSITIVE);
@@ -123,11 +121,11 @@ pub(crate) fn step(
             if limit >= 0.8 {
                 return Ok(step);
             }
-            let found = search(limit, |step| Ok(error(trial(step)?)), 1.0)?;
+            let found = search(limit, |step| Ok(trial(step)?.error), 1.0)?;
             return Ok(found.unwrap_or(FINEST).min(step));
         }
         Target::Error(limit) => {
-            let found = search(limit, |step| Ok(error(trial(step)?)), 1.0)?;
+            let found = search(limit, |step| Ok(trial(step)?.error), 1.0)?;
             return found.ok_or_else(|| out_of_reach("faithful"));
         }
         Target::Bits(bits) => bits * facts.weights as f64 / 8.0,
@@ -141,7 +139,8 @@ fn out_of_reach(what: &str) -> Error {
     Error::invalid(format!("no file that {what} can be made of this pair: ask for less"))
 }
 
-/// A step, if one is found, at which `value`, about a power of it that rises (`sign` 1) or falls (-1), is at most `limit` and close.
+/// A step, if one is found, at which `value`, about a power of it that rises (`sign` 1) or falls (-1), is at most `limit`
+/// and close.
 fn search(limit: f64, mut value: impl FnMut(f32) -> Result<f64>, sign: f64) -> Result<Option<f32>> {
     /// A typical exponent, before two trials tell.
     const SLOPE: f64 = 1.6;
@@ -187,7 +186,7 @@ mod tests {
 
     fn law(step: f32) -> Outcome {
         let step = f64::from(step);
-        Outcome { bytes: (5000.0 + 2e6 / step.powf(1.4)) as u64, error: 0.03 * step * step, delta: 2.0 }
+        Outcome { bytes: (5000.0 + 2e6 / step.powf(1.4)) as u64, error: 0.015 * step * step }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    /// Subtracts D' from (forward) or adds it to (inverse) the rows from `first_row` on.
+    /// Puts D' from row `first_row` on in the place of `delta`.
     pub(crate) fn expand(&self, first_row: usize, delta: &mut [f32]) {
         let coefficients = self.coefficients.get(first_row..).unwrap_or_default();
         expand_rows(&self.basis, self.cols, coefficients, self.rows, delta);

@@ -16,22 +16,21 @@ _OTHER_WEIGHTS = (".bin", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".pt", ".p
 
 def checkpoint(place: str | PathLike[str]) -> str:
     """The path of a model on this machine; what lies on the hub is fetched first. Raises IoError."""
-    path = fspath(place)
-    found = None if exists(path) else _ID.fullmatch(path)
-    if found is None:
-        return path
-    repo, revision, file = found.groups()
-    return _fetch(path, lambda hub: _model(hub, repo, revision, file))
+    return _local(place, _model)
 
 
 def delta(place: str | PathLike[str]) -> str:
     """The path of a `.ddct` file on this machine; what lies on the hub is fetched first. Raises IoError."""
+    return _local(place, _delta_file)
+
+
+def _local(place: str | PathLike[str], find: Any) -> str:
+    """`place` itself where it exists or is no id; else what `find` makes of the id's parts."""
     path = fspath(place)
     found = None if exists(path) else _ID.fullmatch(path)
     if found is None:
         return path
-    repo, revision, file = found.groups()
-    return _fetch(path, lambda hub: _delta_file(hub, repo, revision, file))
+    return _fetch(path, lambda hub: find(hub, *found.groups()))
 
 
 def _fetch(place: str, get: Any) -> str:

@@ -186,16 +186,22 @@ impl NullaryFnOnce for LayerNorm<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let n = self.x.len() as f32;
-        let mean = reduce(self.x, 0.0, |a, b| a + b) / n;
-        for (out, x) in self.out.iter_mut().zip(self.x) {
-            *out = (x - mean) * (x - mean);
-        }
-        let factor = 1.0 / (reduce(self.out, 0.0, |a, b| a + b) / n + self.eps).sqrt();
+        let (mean, factor) = mean_and_factor(self.x, self.eps, self.out);
         for (((out, x), weight), bias) in self.out.iter_mut().zip(self.x).zip(self.weight).zip(self.bias) {
             *out = (x - mean) * factor * weight + bias;
         }
     }
+}
+
+/// The mean of `x` and `1 / sqrt(variance + eps)`; `scratch` is of the same length.
+#[inline(always)]
+fn mean_and_factor(x: &[f32], eps: f32, scratch: &mut [f32]) -> (f32, f32) {
+    let n = x.len() as f32;
+    let mean = reduce(x, 0.0, |a, b| a + b) / n;
+    for (out, x) in scratch.iter_mut().zip(x) {
+        *out = (x - mean) * (x - mean);
+    }
+    (mean, 1.0 / (reduce(scratch, 0.0, |a, b| a + b) / n + eps).sqrt())
 }
 
 /// The gradient of [`layer_norm`] with respect to `x`; all slices of the same length.
@@ -218,11 +224,7 @@ impl NullaryFnOnce for LayerNormSlope<'_> {
     #[inline(always)]
     fn call(self) {
         let n = self.x.len() as f32;
-        let mean = reduce(self.x, 0.0, |a, b| a + b) / n;
-        for (out, x) in self.out.iter_mut().zip(self.x) {
-            *out = (x - mean) * (x - mean);
-        }
-        let factor = 1.0 / (reduce(self.out, 0.0, |a, b| a + b) / n + self.eps).sqrt();
+        let (mean, factor) = mean_and_factor(self.x, self.eps, self.out);
         let inputs = || self.x.iter().zip(self.weight).zip(self.grad);
         for (out, ((x, weight), grad)) in self.out.iter_mut().zip(inputs()) {
             *out = grad * weight * (x - mean) * factor;
