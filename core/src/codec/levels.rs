@@ -21,7 +21,7 @@ pub(crate) struct Coding {
 pub(crate) struct Levels {
     /// Levels of the min-max and sign quantisers: one vector a context.
     pub(crate) symbols: Vec<Vec<u8>>,
-    /// Levels of the uniform quantiser.
+    /// Levels of the uniform quantiser, or values of the trellis.
     pub(crate) integers: Vec<i32>,
     /// Encoder only: sums of coefficient times level, and of level squared, where the step is yet to be refined.
     pub(crate) fit: (f64, f64),

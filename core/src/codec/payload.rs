@@ -9,7 +9,7 @@ use crate::entropy::{
     BitReader, BitWriter, Model, decode_ints, detokenize, encode_ints, histogram, tokenize,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::quantize::Quantizer;
+use crate::quantize::{Quantizer, trellis};
 use crate::transform::{Chunk, Fitted, Grid};
 use crate::wire::{Reader, Writer};
 
@@ -31,7 +31,8 @@ pub(crate) struct Payload<'a> {
 }
 
 struct ChunkBytes<'a> {
-    kept: usize,
+    /// Of positions, or of the integers that the first quantiser of the trellis gives.
+    count: usize,
     streams: Vec<&'a [u8]>,
     extra: &'a [u8],
     ranges: Range<usize>,
@@ -40,8 +41,8 @@ struct ChunkBytes<'a> {
 
 /// The levels of one chunk as symbols, one vector a stream, and the bits that tokens leave over.
 struct Packed {
-    /// Number of positions.
-    kept: usize,
+    /// As in [`ChunkBytes`].
+    count: usize,
     streams: Vec<Vec<u8>>,
     /// How often each symbol occurs in each stream.
     counts: Vec<[u64; 256]>,
@@ -74,8 +75,8 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: Vec<Levels>) -> Vec<u8
 
     let encode = |packed: &Packed| {
         let mut chunk = Writer::default();
-        if coding.transform.stores_positions() {
-            chunk.varint(packed.kept as u64);
+        if coding.stores_count() {
+            chunk.varint(packed.count as u64);
         }
         for (model, symbols) in models.iter().zip(&packed.streams) {
             let Some(model) = model else { continue };
@@ -156,8 +157,8 @@ impl<'a> Payload<'a> {
         let (mut range, mut mean) = (0, 0);
         for i in 0..self.coding.grid.chunks() {
             let chunk = self.coding.grid.chunk(i);
-            let kept = match self.coding.transform.stores_positions() {
-                true => input.varint_to(chunk.len() as u64, "number of positions")?,
+            let count = match self.coding.stores_count() {
+                true => input.varint_to(chunk.len() as u64, "number in a chunk")?,
                 false => 0,
             };
             let streams = (self.models.iter())
@@ -165,8 +166,13 @@ impl<'a> Payload<'a> {
                 .collect::<Result<_>>()?;
             let extra = if self.coding.has_extra() { input.bytes("extra bits")? } else { &[] };
             let (ranges, means) = self.coding.parameters(&chunk);
-            let chunk =
-                ChunkBytes { kept, streams, extra, ranges: range..range + ranges, means: mean..mean + means };
+            let chunk = ChunkBytes {
+                count,
+                streams,
+                extra,
+                ranges: range..range + ranges,
+                means: mean..mean + means,
+            };
             (range, mean) = (chunk.ranges.end, chunk.means.end);
             self.chunks.push(chunk);
         }
@@ -179,21 +185,25 @@ impl<'a> Payload<'a> {
         let bytes = self.chunks.get(index).ok_or_else(missing)?;
         let chunk = self.coding.grid.chunk(index);
         let implied = self.coding.transform.implied_positions(&chunk);
-        let kept = implied.as_ref().map_or(bytes.kept, Vec::len);
+        let kept = implied.as_ref().map_or(bytes.count, Vec::len);
         let mut positions = implied.unwrap_or_default();
-        let mut counts = self.coding.counts(&chunk, kept);
+        let counts = self.coding.counts(&chunk, kept);
         let mut streams = Vec::with_capacity(counts.len());
         for ((model, bytes), &count) in self.models.iter().zip(&bytes.streams).zip(&counts) {
             streams.push(model.as_ref().map_or(Ok(Vec::new()), |model| model.decode_new(bytes, count))?);
         }
         let mut extra = BitReader::new(bytes.extra);
-        let (gaps, tokens) = (streams.pop().unwrap_or_default(), streams.pop().unwrap_or_default());
+        let (second, tokens) = (streams.pop().unwrap_or_default(), streams.pop().unwrap_or_default());
         if self.coding.transform.stores_positions() {
-            positions = read_positions(&gaps, &mut extra, chunk.len())?;
+            positions = read_positions(&second, &mut extra, chunk.len())?;
         }
-        counts.pop();
-        let mut integers = vec![0i32; counts.pop().unwrap_or(0)];
+        let mut integers = vec![0i32; tokens.len()];
         detokenize(&tokens, &mut extra, &mut integers)?;
+        if self.coding.quantizer == Quantizer::Rest {
+            let mut odd = vec![0i32; second.len()];
+            detokenize(&second, &mut extra, &mut odd)?;
+            integers = trellis::join([&integers, &odd])?;
+        }
         if extra.used("the extra bits of a chunk")? != bytes.extra.len() {
             return Err(Error::corrupt("extra bits left over in a chunk"));
         }
@@ -269,11 +279,13 @@ fn read_floats(input: &mut Reader<'_>, count: usize, exact: bool) -> Result<Vec<
     Ok(decode_ints(input, count)?.into_iter().map(value).collect())
 }
 
-/// Levels to symbols: tokens for integers and for the gaps between positions come after the symbol contexts.
+/// Levels to symbols. After the symbol contexts come two lists of tokens: of integers, and of the gaps between positions
+/// or, where a trellis has two quantisers, of the integers of the second.
 fn pack(coding: &Coding, levels: Levels) -> Packed {
     let mut extra = BitWriter::default();
     let mut streams = levels.symbols;
-    let (mut tokens, mut gaps) = (Vec::new(), Vec::new());
+    let (mut tokens, mut second) = (Vec::new(), Vec::new());
+    let mut count = levels.positions.len();
     if coding.transform.stores_positions() {
         let mut next = 0;
         let distances: Vec<i32> = (levels.positions.iter())
@@ -283,12 +295,19 @@ fn pack(coding: &Coding, levels: Levels) -> Packed {
                 gap as i32
             })
             .collect();
-        tokenize(&distances, &mut gaps, &mut extra);
+        tokenize(&distances, &mut second, &mut extra);
     }
-    tokenize(&levels.integers, &mut tokens, &mut extra);
-    streams.extend([tokens, gaps]);
+    if coding.quantizer == Quantizer::Rest {
+        let [even, odd] = trellis::split(&levels.integers);
+        tokenize(&even, &mut tokens, &mut extra);
+        tokenize(&odd, &mut second, &mut extra);
+        count = even.len();
+    } else {
+        tokenize(&levels.integers, &mut tokens, &mut extra);
+    }
+    streams.extend([tokens, second]);
     let counts = streams.iter().map(|stream| histogram(stream)).collect();
-    Packed { kept: levels.positions.len(), streams, counts, extra: extra.finish() }
+    Packed { count, streams, counts, extra: extra.finish() }
 }
 
 fn sum<'a>(counts: impl Iterator<Item = &'a [u64; 256]>) -> [u64; 256] {
@@ -321,13 +340,19 @@ impl Coding {
         self.quantizer.classes().len() > 1
     }
 
-    /// Which streams a chunk has: the symbol contexts, tokens of integers, tokens of gaps.
+    /// Whether chunks say how many tokens they have.
+    fn stores_count(&self) -> bool {
+        self.transform.stores_positions() || self.quantizer == Quantizer::Rest && !self.transform.says_all()
+    }
+
+    /// Which streams a chunk has: the symbol contexts, then the two lists of tokens.
     fn streams(&self) -> Vec<bool> {
-        let symbols = !self.quantizer.has_integers();
+        let integers = self.quantizer.has_integers();
+        let symbols = !integers;
         let mut used: Vec<bool> =
             self.quantizer.classes().iter().map(|&(bits, _)| symbols && bits > 0).collect();
         used.push(symbols && self.transform.has_details());
-        used.extend([!symbols, self.transform.stores_positions()]);
+        used.extend([integers && !self.transform.says_all(), self.stores_count()]);
         used
     }
 
@@ -357,9 +382,9 @@ impl Coding {
         (ranges, means)
     }
 
-    /// Number of symbols in each stream of `chunk`.
-    pub(super) fn counts(&self, chunk: &Chunk, kept: usize) -> Vec<usize> {
-        let bands = self.transform.bands(chunk, kept);
+    /// Number of symbols in each stream of `chunk`, given its [`ChunkBytes::count`].
+    pub(super) fn counts(&self, chunk: &Chunk, count: usize) -> Vec<usize> {
+        let bands = self.transform.bands(chunk, count);
         let mut counts = vec![0; self.contexts()];
         for class in chunk.blocks.clone().map(|i| self.class(i)) {
             for &band in bands.iter().filter(|_| self.is_transformed(class)) {
@@ -369,9 +394,12 @@ impl Coding {
                 }
             }
         }
-        let integers = if self.quantizer.has_integers() { counts.drain(..).sum() } else { 0 };
+        let integers: usize = if self.quantizer.has_integers() { counts.drain(..).sum() } else { 0 };
         counts.resize(self.contexts(), 0);
-        counts.extend([integers, kept]);
+        counts.extend(match self.quantizer {
+            Quantizer::Rest => [count, integers.saturating_sub(count)],
+            _ => [integers, count],
+        });
         counts
     }
 

@@ -90,6 +90,20 @@ impl Encoder {
         (0..bits).rev().for_each(|bit| self.plain(rest >> bit & 1 == 1));
     }
 
+    /// What an integer of magnitude 0, 1 ... 15 would cost now in `context`, in bits; the last says nothing of the rest.
+    pub(crate) fn prices(&self, context: usize) -> [f32; DECISIONS + 1] {
+        let mut so_far = 0.0;
+        let mut prices = [0.0; DECISIONS + 1];
+        for (i, probability) in self.probabilities[context].iter().enumerate() {
+            let no = (f32::from(probability.0) + f32::from(probability.1)) / (2 << 16) as f32;
+            prices[i] = so_far - no.log2();
+            // The sign.
+            so_far += if i == 0 { 1.0 } else { 0.0 } - (1.0 - no).log2();
+        }
+        prices[DECISIONS] = so_far;
+        prices
+    }
+
     /// All bytes, but for zeros at the end.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         (0..5).for_each(|_| self.shift());

@@ -10,6 +10,7 @@
 mod min_max;
 pub(crate) mod rest;
 mod strategy;
+pub(crate) mod trellis;
 pub(crate) mod uniform;
 
 use std::fmt;
@@ -33,7 +34,7 @@ pub enum Quantizer {
     Sign,
     /// Multiples of one step, for the whole tensor.
     Uniform(Uniform),
-    /// Multiples of one step with a dead zone; the step follows from that of the factors whose rest it is.
+    /// Multiples of one step along a trellis; the step follows from that of the factors whose rest it is.
     Rest,
 }
 

@@ -1,35 +1,36 @@
-//! What singular factors leave over: multiples of one step, with a dead zone, because most of them are 0.
+//! What singular factors leave over, rotated: noise like a Gaussian's, quantised along the trellis of one chunk.
 //!
-//! `magnitude of the level = floor(|x| / step + 0.4)`, `value = level * gain`, where the gain takes the step's place in
-//! the file: `sum x level / sum level^2`, the one of least error.
+//! `value * gain`, where the gain takes the step's place in the file: `sum x value / sum value^2`, the one of least
+//! error.
 
-/// Magnitudes below this part of a step become 0.
-const ZONE: f32 = 0.6;
-/// Levels are cut to this magnitude.
-const MAX_LEVEL: f32 = (1 << 24) as f32;
+use super::trellis::{self, GRID};
 
-/// Appends the level of each coefficient; gives `sum x level` and `sum level^2`.
+/// What a bit may cost, in squares of the values' unit: where the rate falls as the error rises, for a Gaussian.
+const PRICE: f32 = 0.3;
+/// Magnitudes with a price of their own.
+const PRICED: usize = 64;
+
+/// Appends the value of each coefficient; gives `sum x value` and `sum value^2`.
 #[inline(always)]
-pub(crate) fn quantize(coeffs: &[f32], step: f32, levels: &mut Vec<i32>) -> (f64, f64) {
-    /// Coefficients whose products are summed in `f32`.
-    const RUN: usize = 2048;
-    const LANES: usize = 8;
-    let inverse = 1.0 / step;
-    let level = |x: f32| (x.abs() * inverse + (1.0 - ZONE)).floor().min(MAX_LEVEL).copysign(x);
-    levels.reserve(coeffs.len());
-    let mut sums = (0.0, 0.0);
-    for run in coeffs.chunks(RUN) {
-        levels.extend(run.iter().map(|&x| level(x) as i32));
-        let (mut products, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
-        for lanes in run.chunks(LANES) {
-            for ((product, square), &x) in products.iter_mut().zip(&mut squares).zip(lanes) {
-                let level = level(x);
-                *product += x * inverse * level;
-                *square += level * level;
-            }
-        }
-        let total = |lanes: [f32; LANES]| lanes.iter().map(|&x| f64::from(x)).sum::<f64>();
-        sums = (sums.0 + total(products) * f64::from(step), sums.1 + total(squares));
-    }
-    sums
+pub(crate) fn quantize(coeffs: &[f32], step: f32, values: &mut Vec<i32>) -> (f64, f64) {
+    let first = values.len();
+    let prices = prices(coeffs, step);
+    let bits = |_, q: usize, m: u16| prices[q][usize::from(m).min(PRICED - 1)];
+    trellis::quantize(coeffs, step, PRICE, bits, values);
+    coeffs.iter().zip(&values[first..]).fold((0.0, 0.0), |sums, (&x, &value)| {
+        let (x, value) = (f64::from(x), f64::from(value));
+        (sums.0 + x * value, sums.1 + value * value)
+    })
+}
+
+/// Bits of each magnitude of either quantiser, for a Gaussian of the coefficients' energy.
+fn prices(coeffs: &[f32], step: f32) -> [[f32; PRICED]; 2] {
+    let unit = f64::from(GRID * step);
+    let energy: f64 = coeffs.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let precision = 0.5 * unit * unit * coeffs.len() as f64 / energy.max(f64::MIN_POSITIVE);
+    [0, 1].map(|q: usize| {
+        let exponent = |m: usize| precision * ((2 * m).saturating_sub(q) as f64).powi(2);
+        let total: f64 = (0..PRICED).map(|m| (-exponent(m)).exp() * if m > 0 { 2.0 } else { 1.0 }).sum();
+        std::array::from_fn(|m| ((exponent(m) + total.ln()) / std::f64::consts::LN_2) as f32)
+    })
 }

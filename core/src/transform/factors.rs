@@ -6,15 +6,18 @@
 //!
 //! in `f32`, with small integers a (rank x rows) and b (rank x cols), mostly -1, 0 and 1, and a gain c[k]; the product
 //! `c[k] a[k, i]` is rounded first. For the singular triple s, u, v of D, a and b are s u and s v in units of one step,
-//! so that strong components get fine levels, and weak ones none at all.
+//! so that strong components get fine values, and weak ones none at all.
 //!
-//! Levels that coarse shrink each component. Its gain gives it back its full projection on D, `c = s / (<u, a> <v, b>)`:
-//! a model feels a direction that is missing far more than noise in all of them. Where too little of a component is
-//! left (the squared cosine with its levels is small) the noise would outweigh it, and it is dropped.
+//! The integers are values of a trellis (`quantize/trellis.rs`), one for each a and each b. Values that coarse shrink
+//! each component. Its gain gives it back its full projection on D, `c = s / (<u, a> <v, b>)`: a model feels a direction
+//! that is missing far more than noise in all of them. Where too little of a component is left (the squared cosine with
+//! its values is small) the noise would outweigh it, and it is dropped.
 //!
-//! Wire form: rank (varint), gains (f32 each), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with
-//! the levels: for every component those of a, then those of b. The context of a level is `4 t + n`, t = 0 for a and 1
-//! for b, n = how many of the three components before have a level other than 0 at the same place (0 to 3).
+//! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every
+//! component, its gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits
+//! from those of the gain before (0 at first), in the context 16. The context of a level is `8 t + 4 q + n`, t = 0 for
+//! a and 1 for b, q the quantiser that it is from, n = how many of the three components before have a value other than 0
+//! at the same place (0 to 3).
 
 use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
@@ -23,18 +26,17 @@ use super::low_rank::expand_rows;
 use super::subspace::Source;
 use crate::entropy::adaptive::{Decoder, Encoder};
 use crate::error::{Error, Result};
+use crate::quantize::trellis::{self, MAX_LEVEL, State};
 use crate::wire::{Reader, Writer};
 
-/// Magnitudes below this part of a step become 0.
-const ZONE: f32 = 0.45;
 /// The least squared cosine between a component and its levels; the second where the rest is coded as well, which then
 /// takes over what is dropped.
 const MIN_COS2: [f64; 2] = [0.1, 0.4];
-/// Levels are cut to this magnitude, so that their products are exact.
-const MAX_LEVEL: f32 = 4095.0;
+/// What a bit may cost, in squares of the values' unit.
+const PRICE: f32 = 0.15;
 /// Components before that make the context of a level.
 const MEMORY: usize = 3;
-const CONTEXTS: usize = 2 * (MEMORY + 1);
+const GAIN_CONTEXT: usize = 4 * (MEMORY + 1);
 
 /// Integer factors with their gains, ready to decode with.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,18 +75,23 @@ impl Factors {
     /// Appends the wire form.
     pub(crate) fn write(&self, out: &mut Writer) {
         out.varint(self.gains.len() as u64);
-        self.gains.iter().for_each(|&gain| out.f32(gain));
-        let mut encoder = Encoder::new(CONTEXTS);
-        for k in 0..self.rank() {
-            for (side, (levels, n)) in
-                [(&self.left, self.rows), (&self.right, self.cols)].into_iter().enumerate()
-            {
-                for i in 0..n {
-                    encoder.put(context(side, levels, n, k, i), levels[k * n + i].into());
-                }
+        let mut encoder = Encoder::new(GAIN_CONTEXT + 1);
+        (0..self.rank()).for_each(|k| self.put(k, &mut encoder));
+        out.bytes(&encoder.finish());
+    }
+
+    /// Appends component `k`.
+    fn put(&self, k: usize, encoder: &mut Encoder) {
+        let before = k.checked_sub(1).map_or(0, |k| gain_key(self.gains[k]));
+        encoder.put(GAIN_CONTEXT, gain_key(self.gains[k]) - before);
+        for (side, (values, n)) in [(&self.left, self.rows), (&self.right, self.cols)].into_iter().enumerate()
+        {
+            let mut state = State::default();
+            for i in 0..n {
+                let context = context(side, state.quantizer(), values, n, k, i);
+                encoder.put(context, state.level(values[k * n + i].into()));
             }
         }
-        out.bytes(&encoder.finish());
     }
 
     /// Inverse of [`Self::write`]. Errors: Limit above `limit` levels, Corrupt, Truncated.
@@ -94,19 +101,20 @@ impl Factors {
         if count > limit {
             return Err(Error::limit(format!("factors of {count} numbers")));
         }
-        let gains = (0..rank).map(|_| input.f32("gain of a component")).collect::<Result<Vec<_>>>()?;
-        if let Some(gain) = gains.iter().find(|gain| !gain.is_finite()) {
-            return Err(Error::corrupt(format!("a gain of {gain}")));
-        }
-        let mut decoder = Decoder::new(input.bytes("levels of the factors")?, CONTEXTS);
+        let mut decoder = Decoder::new(input.bytes("levels of the factors")?, GAIN_CONTEXT + 1);
         let (mut left, mut right) = (Vec::with_capacity(rank * rows), Vec::with_capacity(rank * cols));
+        let (mut gains, mut key) = (Vec::with_capacity(rank), 0i32);
         for k in 0..rank {
-            for (side, (levels, n)) in [(&mut left, rows), (&mut right, cols)].into_iter().enumerate() {
+            key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
+            gains.push(gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?);
+            for (side, (values, n)) in [(&mut left, rows), (&mut right, cols)].into_iter().enumerate() {
+                let mut state = State::default();
                 for i in 0..n {
-                    let level = decoder.take(context(side, levels, n, k, i))?;
-                    let level =
-                        i16::try_from(level).ok().filter(|level| f32::from(*level).abs() <= MAX_LEVEL);
-                    levels.push(level.ok_or_else(|| Error::corrupt("a level of a factor is too large"))?);
+                    let level = decoder.take(context(side, state.quantizer(), values, n, k, i))?;
+                    if level.unsigned_abs() > MAX_LEVEL.into() {
+                        return Err(Error::corrupt("a level of a factor is too large"));
+                    }
+                    values.push(state.value(level) as i16);
                 }
             }
         }
@@ -117,11 +125,22 @@ impl Factors {
     }
 }
 
-/// The context of level `i` of component `k`, given all before it.
+/// The upper 16 bits of a gain.
+fn gain_key(gain: f32) -> i32 {
+    (gain.to_bits() >> 16) as i32
+}
+
+/// Inverse of [`gain_key`].
+fn gain(key: i32) -> Option<f32> {
+    let gain = f32::from_bits(u32::from(u16::try_from(key).ok()?) << 16);
+    (gain.is_finite() && gain > 0.0).then_some(gain)
+}
+
+/// The context of level `i` of component `k` from quantiser `q`, given all before it.
 #[inline(always)]
-fn context(side: usize, levels: &[i16], n: usize, k: usize, i: usize) -> usize {
-    let before = (1..=MEMORY.min(k)).filter(|back| levels[(k - back) * n + i] != 0).count();
-    side * (MEMORY + 1) + before
+fn context(side: usize, q: usize, values: &[i16], n: usize, k: usize, i: usize) -> usize {
+    let before = (1..=MEMORY.min(k)).filter(|back| values[(k - back) * n + i] != 0).count();
+    (2 * side + q) * (MEMORY + 1) + before
 }
 
 /// How a delta becomes factors.
@@ -146,36 +165,52 @@ impl Fit {
         }
         let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
         let directions = source.leading_directions(self.rank, rows, scale);
-        let (mut gains, mut left, mut right) = (Vec::new(), Vec::new(), Vec::new());
+        let mut found = Factors::new(rows, cols, Vec::new(), Vec::new(), Vec::new());
+        // Runs along for its prices.
+        let mut encoder = Encoder::new(GAIN_CONTEXT + 1);
         for (v, image) in directions.iter().zip(images(source, &directions, rows)) {
-            if let Some((gain, a, b)) = self.component(&image, v) {
-                gains.push(gain);
-                left.extend(a);
-                right.extend(b);
+            if let Some((gain, a, b)) = self.component(&image, v, &found, &encoder) {
+                found.gains.push(gain);
+                found.left.extend(a.iter().map(|&a| a as i16));
+                found.right.extend(b.iter().map(|&b| b as i16));
+                found.put(found.rank() - 1, &mut encoder);
             }
         }
-        Factors::new(rows, cols, gains, left, right)
+        Factors::new(rows, cols, found.gains, found.left, found.right)
     }
 
-    /// Gain and levels of the component with the right singular vector `v` and its `image` D v = s u; none where too
-    /// little is left of it.
-    fn component(self, image: &[f32], v: &[f32]) -> Option<(f32, Vec<i16>, Vec<i16>)> {
+    /// Gain and values of the component after those `found`, with the right singular vector `v` and its `image`
+    /// D v = s u; none where too little is left of it.
+    fn component(
+        self,
+        image: &[f32],
+        v: &[f32],
+        found: &Factors,
+        encoder: &Encoder,
+    ) -> Option<(f32, Vec<i32>, Vec<i32>)> {
         let s = energy(image).sqrt();
-        let quantize = |x: f32| {
-            let level = (x.abs() / self.step + 1.0 - ZONE).floor().min(MAX_LEVEL);
-            (if x < 0.0 { -level } else { level }) as i16
+        let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| encoder.prices(context)).collect();
+        let quantize = |side: usize, x: &[f32], before: &[i16]| {
+            let bits = |i: usize, q: usize, m: u16| {
+                let prices = &prices[context(side, q, before, x.len(), found.rank(), i)];
+                prices[usize::from(m).min(prices.len() - 1)]
+            };
+            let mut values = Vec::new();
+            trellis::quantize(x, self.step, PRICE, bits, &mut values);
+            values
         };
-        let a: Vec<i16> = image.iter().map(|&x| quantize(x)).collect();
-        let b: Vec<i16> = v.iter().map(|&x| quantize(x * s as f32)).collect();
-        let along = |x: &[f32], levels: &[i16]| -> f64 {
-            x.iter().zip(levels).map(|(&x, &level)| f64::from(x) * f64::from(level)).sum()
+        let a = quantize(0, image, &found.left);
+        let b = quantize(1, &v.iter().map(|&x| x * s as f32).collect::<Vec<_>>(), &found.right);
+        let along = |x: &[f32], values: &[i32]| -> f64 {
+            x.iter().zip(values).map(|(&x, &value)| f64::from(x) * f64::from(value)).sum()
         };
-        let size = |levels: &[i16]| levels.iter().map(|&level| f64::from(level).powi(2)).sum::<f64>();
+        let size = |values: &[i32]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
         let (ua, vb) = (along(image, &a) / s, along(v, &b));
         let cos2 = (ua * ua / size(&a)) * (vb * vb / size(&b));
-        let gain = (s / (ua * vb)) as f32;
-        // Not a number where all levels of a side are 0.
-        (cos2 >= MIN_COS2[usize::from(self.rest)] && gain.is_finite()).then_some((gain, a, b))
+        // The nearest bfloat16.
+        let gain = gain((((s / (ua * vb)) as f32).to_bits() as i32 + 0x8000) >> 16)?;
+        // Not a number where all values of a side are 0.
+        (cos2 >= MIN_COS2[usize::from(self.rest)]).then_some((gain, a, b))
     }
 }
 

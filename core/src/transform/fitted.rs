@@ -176,6 +176,11 @@ impl Fitted {
         matches!(self, Self::Dwt(dwt, _) if dwt.bands().len() > 1)
     }
 
+    /// Whether there are no coefficients: the transform alone says all.
+    pub(crate) fn says_all(&self) -> bool {
+        matches!(self, Self::Factors(_, Asked { rest: false, .. }))
+    }
+
     /// Whether positions are part of the coefficients and have to be stored.
     pub(crate) fn stores_positions(&self) -> bool {
         matches!(self, Self::Top(..))

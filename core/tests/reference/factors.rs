@@ -86,9 +86,29 @@ impl<'a> Adaptive<'a> {
     }
 }
 
+/// The state of a trellis.
+pub struct Trellis(pub usize);
+
+impl Trellis {
+    /// The value of a level, after which another state follows.
+    pub fn value(&mut self, level: i32) -> i32 {
+        let q = (self.0 % 2) as i32;
+        let value = if level < 0 {
+            2 * level + q
+        } else if level > 0 {
+            2 * level - q
+        } else {
+            0
+        };
+        let odd = level.rem_euclid(2) as usize;
+        self.0 = (self.0 / 2) ^ if q == 1 { 5 } else { 0 } ^ (2 * odd);
+        value
+    }
+}
+
 pub struct Factors {
     gains: Vec<f32>,
-    /// Levels of every component.
+    /// Values of every component.
     a: Vec<Vec<i32>>,
     b: Vec<Vec<i32>>,
     pub rest: bool,
@@ -100,14 +120,21 @@ impl Factors {
         params.varint();
         let rest = params.u8() == 1;
         let rank = params.varint() as usize;
-        let gains = (0..rank).map(|_| params.f32()).collect();
         let stream = params.bytes();
-        let mut decoder = Adaptive::new(stream, 8);
+        let mut decoder = Adaptive::new(stream, 17);
         let (mut a, mut b): (Vec<Vec<i32>>, Vec<Vec<i32>>) = (vec![], vec![]);
+        let (mut gains, mut gain_bits) = (vec![], 0);
         for _ in 0..rank {
-            for (side, all, n) in [(0, &mut a, rows), (4, &mut b, cols)] {
-                let before = |i: usize| all.iter().rev().take(3).filter(|levels| levels[i] != 0).count();
-                let component = (0..n).map(|i| decoder.integer(side + before(i))).collect();
+            gain_bits += decoder.integer(16);
+            gains.push(f32::from_bits((gain_bits as u32) << 16));
+            for (side, all, n) in [(0, &mut a, rows), (8, &mut b, cols)] {
+                let mut trellis = Trellis(0);
+                let mut component = vec![];
+                for i in 0..n {
+                    let before = all.iter().rev().take(3).filter(|values| values[i] != 0).count();
+                    let level = decoder.integer(side + 4 * (trellis.0 % 2) + before);
+                    component.push(trellis.value(level));
+                }
                 all.push(component);
             }
         }

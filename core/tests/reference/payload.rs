@@ -1,8 +1,10 @@
 //! The payload of a delta: from its bytes to the values of the reconstruction.
 
+use std::collections::VecDeque;
+
 use super::cosine::{inverse, jpeg_table, resize};
 use super::entropy::{Bits, Bytes, Model, ints, join, read_model};
-use super::factors::{Factors, rotate_back};
+use super::factors::{Factors, Trellis, rotate_back};
 use super::wavelet::Dwt;
 
 enum Transform {
@@ -241,7 +243,11 @@ impl Decoder {
         }
     }
 
-    /// Which streams there are: one a class, one for details, tokens of integers, tokens of gaps.
+    fn has_rest(&self) -> bool {
+        matches!(self.transform, Transform::Factors(Factors { rest: true, .. }))
+    }
+
+    /// Which streams there are: one a class, one for details, tokens of integers, tokens of gaps or of the second quantiser.
     fn streams(&self) -> Vec<bool> {
         let symbols = !matches!(self.quantizer, Quantizer::Uniform);
         let mut used: Vec<bool> = match &self.quantizer {
@@ -249,7 +255,9 @@ impl Decoder {
             _ => vec![symbols],
         };
         let details = matches!(&self.transform, Transform::Dwt { dwt, .. } if dwt.bands().len() > 1);
-        used.extend([symbols && details, !symbols, matches!(self.transform, Transform::Top)]);
+        let second = matches!(self.transform, Transform::Top) || self.has_rest();
+        let no_rest = matches!(self.transform, Transform::Factors(Factors { rest: false, .. }));
+        used.extend([symbols && details, !symbols && !no_rest, second]);
         used
     }
 
@@ -294,6 +302,7 @@ impl Decoder {
             Transform::Top => vec![0; input.varint() as usize],
             _ => vec![],
         };
+        let of_first = if self.has_rest() { input.varint() as usize } else { 0 };
         let bands = self.bands(chunk, positions.len());
         let blocks: Vec<usize> = (0..self.blocks(chunk)).map(|i| self.class(chunk.first_block + i)).collect();
 
@@ -307,6 +316,10 @@ impl Decoder {
                 let stream = if matches!(self.quantizer, Quantizer::Uniform) { last - 1 } else { context };
                 counts[stream] += if bits > 0 { len } else { 0 };
             }
+        }
+        if self.has_rest() {
+            counts[last] = counts[last - 1] - of_first;
+            counts[last - 1] = of_first;
         }
         let decode = |(model, &count): (&Option<Model>, &usize)| {
             model.as_ref().map(|model| model.decode(input.bytes(), count)).unwrap_or_default().into_iter()
@@ -333,6 +346,17 @@ impl Decoder {
             for &(len, detail) in &bands {
                 let (bits, context) = self.width(class, detail);
                 match &self.quantizer {
+                    Quantizer::Uniform if self.has_rest() => {
+                        let mut levels = [last - 1, last].map(|stream| {
+                            let tokens = streams[stream].by_ref();
+                            tokens.map(|token| join(token, &mut extra) as i32).collect::<VecDeque<_>>()
+                        });
+                        let mut trellis = Trellis(0);
+                        values.extend((0..len).map(|_| {
+                            let level = levels[trellis.0 % 2].pop_front().unwrap();
+                            trellis.value(level) as f32 * self.step
+                        }));
+                    }
                     Quantizer::Uniform => {
                         let tokens = streams[last - 1].by_ref().take(len);
                         values.extend(tokens.map(|token| join(token, &mut extra) as f32 * self.step));
