@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn tensors_are_those_given_and_ties_are_found() {
-        let tensors = vec![("b".into(), info(&[2, 1]), 0), ("a".into(), info(&[2, 1]), 0), ("c".into(), info(&[]), 1)];
+        let tensors =
+            vec![("b".into(), info(&[2, 1]), 0), ("a".into(), info(&[2, 1]), 0), ("c".into(), info(&[]), 1)];
         let checkpoint = Checkpoint::in_memory(vec![vec![1; 8], vec![2; 4]], tensors).unwrap();
         assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(checkpoint.get("b").unwrap().bytes, [1; 8]);

@@ -23,6 +23,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -34,6 +35,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from .errors import DeltaError, InvalidArgumentError, IoError
 from .files import compress
+from .tensors import Checkpoint
 
 #: How a model ended: the fields of its file in the ledger.
 Record = dict[str, Any]
@@ -55,9 +57,9 @@ def read_manifest(path: str | PathLike[str]) -> list[Entry]:
     """The lines of a manifest, sorted by base. Raises IoError, InvalidArgumentError (with the number of the line)."""
     place = Path(fspath(path))
     try:
-        lines = place.read_text().splitlines()
-    except OSError as error:
-        raise IoError(f"cannot read the manifest {place}: {error.strerror}") from error
+        lines = place.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise IoError(f"cannot read the manifest: {error}") from error
     entries: dict[str, Entry] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -107,10 +109,10 @@ def part(entries: list[Entry], index: int, count: int) -> list[Entry]:
 class Ledger:
     """What has been done: a small file for each model beside the deltas."""
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: str | PathLike[str]) -> None:
         """Opens `out`, a folder or a URL of fsspec. Raises IoError if it cannot be reached."""
         try:
-            self.fs, self.root = fsspec.core.url_to_fs(out)
+            self.fs, self.root = fsspec.core.url_to_fs(fspath(out))
             self.fs.makedirs(self.root, exist_ok=True)
         except (OSError, ImportError, ValueError) as error:
             raise IoError(f"cannot write to {out}: {error}") from error
@@ -162,7 +164,7 @@ class Ledger:
         return [entry for entry in entries if not done(entry)]
 
 
-def run(entry: Entry, out: str) -> Record:
+def run(entry: Entry, out: str | PathLike[str]) -> Record:
     """Compresses one model to `out`, and writes its record; gives it. A model that fails is a record, too."""
     start = perf_counter()
     ledger = Ledger(out)
@@ -181,14 +183,21 @@ def failure(error: Exception) -> Record:
     return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
 
 
+@lru_cache(maxsize=1)
+def _base(place: str) -> Checkpoint:
+    """The base, open: neighbours in a manifest have the same."""
+    return Checkpoint.open(place)
+
+
 def _compress(entry: Entry, ledger: Ledger) -> dict[str, Any]:
+    base = _base(entry.base)
     target = ledger.delta(entry.name)
     ledger.fs.makedirs(ledger.fs._parent(target), exist_ok=True)
     if isinstance(ledger.fs, LocalFileSystem):
-        return compress(entry.base, entry.finetuned, target, overwrite=True, **entry.options)
+        return compress(base, entry.finetuned, target, overwrite=True, **entry.options)
     with TemporaryDirectory() as folder:
         path = f"{folder}/delta.ddct"
-        report = compress(entry.base, entry.finetuned, path, **entry.options)
+        report = compress(base, entry.finetuned, path, **entry.options)
         ledger.fs.put_file(path, target)
     return report
 
@@ -200,7 +209,11 @@ def summary(entries: list[Entry], records: list[Record]) -> dict[str, Any]:
 
 
 def compress_catalog(
-    manifest: str | PathLike[str], out: str, *, shard: tuple[int, int] = (0, 1), watcher: Watcher | None = None
+    manifest: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    shard: tuple[int, int] = (0, 1),
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Compresses the models of a manifest, or the shard (index, count) of them, one after another.
 

@@ -108,12 +108,11 @@ def export_lora(
 
 
 def _open(finetuned: Base | Delta, base: Base) -> Delta | Checkpoint:
-    is_delta = isinstance(finetuned, Delta) or (not isinstance(finetuned, Mapping) and fspath(finetuned).endswith(".ddct"))
-    if not is_delta:
-        return Checkpoint.open(finetuned, "pt")
-    delta = Delta.open(finetuned, base, "pt")
-    delta.check_base()
-    return delta
+    if isinstance(finetuned, Delta) or (not isinstance(finetuned, Mapping) and fspath(finetuned).endswith(".ddct")):
+        delta = Delta.open(finetuned, base, "pt")
+        delta.check_base()
+        return delta
+    return Checkpoint.open(finetuned, "pt")
 
 
 def _rank_of(tuned: Delta | Checkpoint) -> int:

@@ -24,7 +24,7 @@ from .errors import IoError
 
 def compress_catalog(
     manifest: str | PathLike[str],
-    out: str,
+    out: str | PathLike[str],
     *,
     cpus: int = 1,
     watcher: catalog.Watcher | None = None,
