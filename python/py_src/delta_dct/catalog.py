@@ -30,8 +30,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+try:
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+except ImportError as missing:
+    raise ImportError("delta_dct.catalog needs fsspec: install delta-dct[catalog]") from missing
 
 from .errors import DeltaError, InvalidArgumentError, IoError
 from .files import compress
@@ -260,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
             report = ray.compress_catalog(wishes.manifest, wishes.out, watcher=tell)
         else:
             report = compress_catalog(wishes.manifest, wishes.out, shard=wishes.shard, watcher=tell)
-    except DeltaError as error:
+    except (DeltaError, ImportError) as error:
         print(f"delta_dct.catalog: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidArgumentError) else 3
     except KeyboardInterrupt:

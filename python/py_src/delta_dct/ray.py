@@ -16,7 +16,10 @@ import os
 from os import PathLike
 from typing import Any
 
-import ray
+try:
+    import ray
+except ImportError as missing:
+    raise ImportError("delta_dct.ray needs Ray: install delta-dct[ray]") from missing
 
 from . import catalog
 from .errors import IoError
