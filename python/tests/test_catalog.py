@@ -1,6 +1,7 @@
 """Many models by a manifest: in shards, on a Ray cluster, and again after a failure."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -135,6 +136,7 @@ def test_a_line_that_makes_no_sense_is_told(tmp_path, line, complaint):
 def cluster():
     """A Ray cluster of two nodes, with a processor each."""
     ray = pytest.importorskip("ray")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -186,4 +188,3 @@ def test_ray_finishes_though_a_worker_is_killed(cluster, large, manifest, delta,
     before = times(out)
     assert delta_dct.ray.compress_catalog(good, str(out)) == {"done": 0, "skipped": 5, "failed": []}
     assert times(out) == before
-    print(sorted(before))

@@ -11,7 +11,8 @@ const NAME: &str = "tensors in memory";
 
 impl Checkpoint {
     /// A checkpoint of named tensors, each all of `storages` (little-endian, row-major) at the index beside it. Tied
-    /// tensors have the same index. Written again, it is one file `model.safetensors`.
+    /// tensors have the same index. Written again, it is one file `model.safetensors`; its [`Checkpoint::weight_bytes`]
+    /// are those of the storages.
     ///
     /// Errors: InvalidArgument (a name twice, bytes of another size than the shape's, an index without storage).
     pub fn in_memory(storages: Vec<Vec<u8>>, tensors: Vec<(String, TensorInfo, usize)>) -> Result<Self> {
@@ -20,7 +21,8 @@ impl Checkpoint {
             let bits = shape.iter().try_fold(dtype.bitsize(), |product, &n| product.checked_mul(n));
             let len = storages.get(storage).map(Vec::len);
             if len.is_none() || len.and_then(|len| len.checked_mul(8)) != bits {
-                let message = format!("{len:?} bytes are not a tensor {shape:?} of {dtype}");
+                let len = len.unwrap_or(0);
+                let message = format!("{len} bytes are not a tensor {shape:?} of {dtype}");
                 return Err(Error::invalid(message).in_tensor(&name));
             }
             let tensor = Tensor { dtype, shape, storage, range: 0..len.unwrap_or(0) };
