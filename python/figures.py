@@ -1,22 +1,36 @@
 """Prints the figures of README.md: times beside those of the alternative in the same run, peaks of memory, shares of adapters.
 
+    cargo build --release -p delta-dct --example load
     python python/figures.py BASE FINETUNED    # two folders; needs the extras transformers and peft
 """
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-ROUNDS = 5
+ROUNDS = 7
+LOAD = Path(__file__).parents[1] / "target/release/examples/load"
+#: What the program LOAD does, in Python: all tensors, one after another.
+LOAD_IN_PYTHON = """
+import sys, delta_dct
+base = delta_dct.Checkpoint.open(sys.argv[1])
+for _ in range(int(sys.argv[3])):
+    delta = delta_dct.Delta.open(sys.argv[2], base)
+    tensors = [delta[name] for name in delta]
+    del tensors
+"""
 
 
 def cpu_seconds() -> float:
     """Of all threads, and of child processes that have ended."""
-    return sum(os.times()[:4])
+    uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def best(work) -> tuple[float, float]:
@@ -39,6 +53,14 @@ def import_time() -> tuple[float, float]:
     start = lambda code: best(lambda: subprocess.run([sys.executable, "-c", code], check=True))  # noqa: E731
     with_import, without = start("import delta_dct"), start("pass")
     return with_import[0] - without[0], with_import[1] - without[1]
+
+
+def loop_time(*command) -> tuple[float, float]:
+    """What a round adds to the time of a command that takes the number of rounds at its end; on one thread."""
+    one_thread = os.environ | {"RAYON_NUM_THREADS": "1"}
+    rounds = lambda count: best(lambda: subprocess.run([*command, str(count)], check=True, env=one_thread))  # noqa: E731
+    few, many = rounds(1), rounds(11)
+    return (many[0] - few[0]) / 10, (many[1] - few[1]) / 10
 
 
 def peak_of(load: str, *arguments) -> int:
@@ -80,7 +102,8 @@ def main(base: str, finetuned: str) -> None:
         show("verify: all decoded, by the Rust code", best(lambda: delta_dct.verify(opened, opened.base)))
         apply = lambda: delta_dct.apply(base, path, f"{folder}/applied", overwrite=True)  # noqa: E731
         show("apply: all decoded and written", best(apply))
-        show("every delta[name], one after another", best(lambda: [opened[name] for name in opened]))
+        show("every delta[name], one thread", loop_time(sys.executable, "-c", LOAD_IN_PYTHON, base, path))
+        show("the same loop in Rust, one thread", loop_time(LOAD, base, path))
 
         model = from_pretrained(base, path)
         weights = next(Path(finetuned).glob("*.safetensors"))
@@ -90,7 +113,7 @@ def main(base: str, finetuned: str) -> None:
 
         megabytes = lambda count: f"{count / 1e6:.1f} MB"  # noqa: E731
         print(f"{'weights of the base':40}{megabytes(delta_dct.Checkpoint.open(base).handle.weight_bytes)}")
-        peak = peak_of("delta_dct.transformers.from_pretrained(base, other)", base, path)
+        peak = median(peak_of("delta_dct.transformers.from_pretrained(base, other)", base, path) for _ in range(3))
         print(f"{'peak of from_pretrained':40}{megabytes(peak)}")
 
         for rank in (4, 16):

@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use delta_dct::{Error, Relation, TensorInfo};
+use delta_dct::{Dtype, Error, Relation, TensorInfo};
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as NoDtype;
 
 use crate::buffers;
 use crate::error::exception;
@@ -14,7 +18,7 @@ use crate::work;
 /// Bytes that are read between two releases of mapped memory.
 const RESIDENT: u64 = 4 << 20;
 
-/// A checkpoint on disk, mapped into memory: a file, an index of shards, or a folder.
+/// A checkpoint on disk, mapped into memory (a file, an index of shards, or a folder), or one of tensors in memory.
 #[pyclass(frozen, module = "delta_dct._delta_dct")]
 pub(crate) struct Checkpoint {
     pub(crate) inner: delta_dct::Checkpoint,
@@ -27,6 +31,23 @@ impl Checkpoint {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let inner = py.detach(|| delta_dct::Checkpoint::open(&path)).map_err(exception)?;
+        Ok(Self { inner, resident: AtomicU64::new(0) })
+    }
+
+    /// Copies tensors: name, dtype as safetensors writes it, shape, bytes. Those on the same bytes are tied.
+    #[staticmethod]
+    fn in_memory(py: Python<'_>, tensors: Vec<(String, String, Vec<usize>, PyBuffer<u8>)>) -> PyResult<Self> {
+        let (mut storages, mut places, mut infos) = (Vec::new(), HashMap::new(), Vec::new());
+        for (name, dtype, shape, buffer) in tensors {
+            let dtype = Dtype::deserialize(dtype.as_str().into_deserializer())
+                .map_err(|e: NoDtype| exception(Error::invalid(e.to_string()).in_tensor(&name)))?;
+            let storage = *places.entry((buffer.buf_ptr(), buffer.len_bytes())).or_insert(storages.len());
+            if storage == storages.len() {
+                storages.push(buffer.to_vec(py)?);
+            }
+            infos.push((name, TensorInfo { dtype, shape }, storage));
+        }
+        let inner = delta_dct::Checkpoint::in_memory(storages, infos).map_err(exception)?;
         Ok(Self { inner, resident: AtomicU64::new(0) })
     }
 

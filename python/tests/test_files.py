@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import delta_dct
+import numpy
 import pytest
 
 
@@ -75,3 +76,25 @@ def test_the_command_is_there(delta):
     assert unknown.returncode == 2 and "nonsense" in unknown.stderr
     missing = subprocess.run([sys.executable, "-m", "delta_dct", "inspect", "none.ddct"], capture_output=True)
     assert missing.returncode == 3
+
+
+def test_models_in_memory_give_what_files_give(base, finetuned, delta, tmp_path):
+    arrays = dict(delta_dct.Checkpoint.open(finetuned))
+    report = delta_dct.compress(dict(delta_dct.Checkpoint.open(base)), arrays, tmp_path / "x.ddct")
+    expected = delta_dct.Delta.open(delta, base)
+    found = delta_dct.Delta.open(tmp_path / "x.ddct", base)
+    assert report["finetuned_bytes"] == sum(array.nbytes for array in arrays.values())
+    assert {name: array.tobytes() for name, array in found.items()} == {name: array.tobytes() for name, array in expected.items()}
+    delta_dct.verify(tmp_path / "x.ddct", dict(delta_dct.Checkpoint.open(base)))
+
+
+def test_arrays_of_any_layout_and_dtype(tmp_path):
+    matrix = numpy.arange(6, dtype="float32").reshape(2, 3)
+    odd = {"turned": matrix.T, "big": matrix.astype(">f4"), "tied": matrix, "again": matrix, "scalar": numpy.array(7), "none": matrix[:0]}
+    report = delta_dct.compress(odd, odd, tmp_path / "x.ddct", "raw")
+    assert {tensor["name"]: tensor["relation"] for tensor in report["tensors"]}["tied"] == "tied"
+    found = dict(delta_dct.Delta.open(tmp_path / "x.ddct", odd))
+    assert all(numpy.array_equal(found[name], array) and found[name].shape == array.shape for name, array in odd.items())
+    with pytest.raises(delta_dct.UnsupportedError, match="complex128") as caught:
+        delta_dct.compress({"a": matrix.astype(complex)}, odd, tmp_path / "y.ddct")
+    assert caught.value.tensor == "a"

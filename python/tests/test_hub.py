@@ -9,9 +9,11 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import delta_dct
 import pytest
 
 pytest.importorskip("huggingface_hub")
+pytest.importorskip("fsspec")
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -127,6 +129,22 @@ print(delta_dct.verify(sys.argv[1], "org/base")["decoded"])
 print(sorted(path.name for path in delta_dct.Checkpoint.open("org/base@main").path.iterdir()))
 """
     assert python(code, delta) == ["True", str(sorted(files))]
+
+
+def test_a_manifest_takes_ids(python, base, finetuned, delta, tmp_path):
+    Hub.files["org/base"] = {path.name: path.read_bytes() for path in base.iterdir()}
+    Hub.files["org/tuned"] = {path.name: path.read_bytes() for path in finetuned.iterdir()}
+    manifest = tmp_path / "models.jsonl"
+    manifest.write_text('{"base": "org/base", "finetuned": "org/tuned"}\n{"base": "org/base", "finetuned": "org/none"}')
+    code = """
+import sys
+from delta_dct import catalog
+report = catalog.compress_catalog(*sys.argv[1:])
+print(report["done"], [record["name"] for record in report["failed"]])
+"""
+    assert python(code, manifest, tmp_path / "out") == ["1 ['org/none']"]
+    about = delta_dct.inspect(tmp_path / "out/org/tuned.ddct")
+    assert about["tensors"] == delta_dct.inspect(delta)["tensors"]
 
 
 def test_what_the_hub_does_not_have_is_one_line(python):

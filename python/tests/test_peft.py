@@ -52,3 +52,10 @@ def test_what_is_there_stays_unless_told(base, finetuned, tmp_path):
     export_lora(base, finetuned, tmp_path / "adapter", 2, overwrite=True)
     assert (tmp_path / "adapter/adapter_config.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_an_adapter_of_models_in_memory_or_of_an_open_delta(base, finetuned, delta, tmp_path):
+    from_file = export_lora(base, finetuned, tmp_path / "file", 2)
+    assert export_lora(base, dict(delta_dct.Checkpoint.open(finetuned)), tmp_path / "memory", 2) == from_file
+    opened = delta_dct.Delta.open(delta, base)
+    assert export_lora(base, opened, tmp_path / "open", 2) == export_lora(base, delta, tmp_path / "delta", 2)

@@ -81,3 +81,13 @@ def test_swap_leaves_a_model_of_other_tensors_alone(base, finetuned, delta):
     with pytest.raises(delta_dct.MismatchError):
         swap(model, delta, finetuned)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_state_dicts_are_models_as_well(base, finetuned, tmp_path):
+    model = transformers.AutoModelForImageClassification.from_pretrained(finetuned).to(torch.bfloat16)
+    model.vit.embeddings.tied = model.classifier.weight
+    report = delta_dct.compress(base, model.state_dict(), tmp_path / "x.ddct", "lossless")
+    assert {tensor["dtype"] for tensor in report["tensors"]} == {"BF16"}
+    assert "tied" in {tensor["relation"] for tensor in report["tensors"]}
+    found = delta_dct.Delta.open(tmp_path / "x.ddct", base, "pt")
+    assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())

@@ -6,6 +6,7 @@
 
 mod folder;
 mod layout;
+mod memory;
 mod pickle;
 mod rebuild;
 mod safetensors;

@@ -54,6 +54,20 @@ def memory(array: Any) -> Any:
     return array.detach().reshape(-1).view(torch.uint8).numpy()
 
 
+def contiguous(name: str, array: Any) -> tuple[str, list[int], Any]:
+    """Dtype, as safetensors writes it, shape, and bytes of an array or tensor; copied where they do not lie in order."""
+    in_numpy, shape = type(array).__module__ == "numpy", list(array.shape)
+    own_name = array.dtype.name if in_numpy else str(array.dtype).removeprefix("torch.")
+    dtype = next((key for key, known in (_NUMPY | _SMALL_FLOATS).items() if known == own_name), None)
+    if dtype is None:
+        raise UnsupportedError(f"tensor {name}: safetensors has no dtype {own_name}", name)
+    if in_numpy:
+        import numpy
+
+        return dtype, shape, memory(numpy.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+    return dtype, shape, memory(array.cpu().contiguous())
+
+
 def torch_dtype(name: str, dtype: str) -> Any:
     """The dtype of PyTorch for tensor `name`."""
     import torch

@@ -32,7 +32,7 @@ def compress(
 ) -> dict[str, Any]:
     """Writes `finetuned` as a delta against `base` to the file `path`; gives the report of `delta-dct compress --json`.
 
-    `base` and `finetuned` are folders, files, or ids on the Hugging Face hub. Without a method it is `auto`, whose options
+    `base` and `finetuned` are folders, files, ids on the Hugging Face hub, or arrays or tensors by name (state dicts). Without a method it is `auto`, whose options
     are one of `quality`, `size`, `ratio`, `bits` and `error`. `options` are those of the method, such as
     `block=32, bits="2:0.5,0:0.5"`; `methods()` lists them. `rules` gives tensors whose name matches a pattern
     (`*.attention.*`) another recipe; the last that matches counts.

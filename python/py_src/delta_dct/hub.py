@@ -34,7 +34,7 @@ def push(
     text = model_card(Delta.open(path), base_model, repo=repo, **card)
     api = HfApi()
     api.create_repo(repo, private=private, exist_ok=True)
-    files = {path.name: path, "README.md": text.encode()}
+    files: dict[str, Path | bytes] = {path.name: path, "README.md": text.encode()}
     additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
     api.create_commit(repo, additions, commit_message=f"Add {path.name}")
     return f"{repo}/{path.name}"

@@ -9,6 +9,7 @@ The merged model as safetensors is what `delta_dct.apply` writes.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -107,11 +108,11 @@ def export_lora(
 
 
 def _open(finetuned: Base | Delta, base: Base) -> Delta | Checkpoint:
-    if isinstance(finetuned, Checkpoint) or (not isinstance(finetuned, Delta) and not fspath(finetuned).endswith(".ddct")):
-        return Checkpoint.open(finetuned, "pt")
-    delta = Delta.open(finetuned, base, "pt")
-    delta.check_base()
-    return delta
+    if isinstance(finetuned, Delta) or (not isinstance(finetuned, Mapping) and fspath(finetuned).endswith(".ddct")):
+        delta = Delta.open(finetuned, base, "pt")
+        delta.check_base()
+        return delta
+    return Checkpoint.open(finetuned, "pt")
 
 
 def _rank_of(tuned: Delta | Checkpoint) -> int:

@@ -56,23 +56,27 @@ class Tensors(Mapping[str, Any]):
 
 
 class Checkpoint(Tensors):
-    """The tensors of a checkpoint on disk."""
+    """The tensors of a checkpoint, on disk or in memory."""
 
     @classmethod
     def open(cls, place: Base, framework: Framework = "np") -> Checkpoint:
-        """Opens a folder, a file, or a model on the Hugging Face hub (`org/name`, `org/name@revision`)."""
+        """Opens a folder, a file, a model on the Hugging Face hub (`org/name`, `org/name@revision`), or a mapping from name
+        to array or tensor, such as a state dict: that is copied, and tensors that share their memory are tied."""
         if isinstance(place, Checkpoint):
             return place if place.framework == framework else cls(place.handle, framework)
+        if isinstance(place, Mapping):
+            tensors = [(name, *arrays.contiguous(name, array)) for name, array in place.items()]
+            return cls(_delta_dct.Checkpoint.in_memory(tensors), framework)
         return cls(_delta_dct.Checkpoint(places.checkpoint(place)), framework)
 
     @property
     def path(self) -> Path:
-        """Where it lies on this machine."""
+        """Where it lies on this machine; what is in memory lies nowhere."""
         return Path(self.handle.path)
 
 
-#: A model: a path, an id on the hub, or a checkpoint that is open already.
-Base: TypeAlias = str | PathLike[str] | Checkpoint
+#: A model: a path, an id on the hub, a checkpoint that is open already, or arrays or tensors by name.
+Base: TypeAlias = str | PathLike[str] | Checkpoint | Mapping[str, Any]
 
 
 class Delta(Tensors):
