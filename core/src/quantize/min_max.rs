@@ -119,14 +119,15 @@ impl std::str::FromStr for Importance {
     }
 }
 
-/// The levels of one band, appended to `levels`; gives (lo, hi). `exact` keeps the extremes in full precision, even
-/// with one bit.
+/// The levels of one band into `levels` (one per element of `coeffs`); gives (lo, hi). `exact` keeps the extremes in full
+/// precision, even with one bit.
 #[inline(always)]
-pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut Vec<u8>) -> (f32, f32) {
+pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut [u8]) -> (f32, f32) {
     // Adding 0 makes a negative zero a positive one: a file knows only that.
     let positive = |(lo, hi): (f32, f32)| (lo + 0.0, hi + 0.0);
+    let levels_and_coeffs = levels.iter_mut().zip(coeffs);
     if bits == 1 && !exact {
-        levels.extend(coeffs.iter().map(|&x| u8::from(x >= 0.0)));
+        levels_and_coeffs.for_each(|(level, &x)| *level = u8::from(x >= 0.0));
         return positive(halves(coeffs));
     }
     let (lo, hi) = match (extremes(coeffs), exact) {
@@ -135,10 +136,9 @@ pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut 
     };
     let n = ((1u32 << bits) - 1) as f32;
     let width = hi - lo;
-    if width == 0.0 {
-        levels.resize(levels.len() + coeffs.len(), 0);
-    } else {
-        levels.extend(coeffs.iter().map(|&x| nearest((x - lo) / width * n)));
+    match width == 0.0 {
+        true => levels.fill(0),
+        false => levels_and_coeffs.for_each(|(level, &x)| *level = nearest((x - lo) / width * n)),
     }
     (lo, hi)
 }
@@ -156,8 +156,11 @@ fn nearest(x: f32) -> u8 {
 pub(crate) fn dequantize_band(levels: &[u8], bits: u8, (lo, hi): (f32, f32), coeffs: &mut [f32]) {
     let n = ((1u32 << bits) - 1) as f32;
     let width = hi - lo;
-    for (value, &level) in coeffs.iter_mut().zip(levels) {
-        *value = f32::from(level) / n * width + lo;
+    let levels_and_values = coeffs.iter_mut().zip(levels);
+    match bits {
+        // A division by 1 changes nothing but takes its time.
+        1 => levels_and_values.for_each(|(value, &level)| *value = f32::from(level) * width + lo),
+        _ => levels_and_values.for_each(|(value, &level)| *value = f32::from(level) / n * width + lo),
     }
 }
 
@@ -176,9 +179,14 @@ fn extremes(values: &[f32]) -> (f32, f32) {
             hi[i] = if run[i] > hi[i] { run[i] } else { hi[i] };
         }
     }
-    let lo = lo.iter().chain(rest).fold(first, |a, &b| a.min(b));
-    let hi = hi.iter().chain(rest).fold(first, |a, &b| a.max(b));
-    (lo, hi)
+    // Halves upon halves, since one after the other they would wait for each other.
+    for half in [4, 2, 1] {
+        for i in 0..half {
+            lo[i] = lo[i].min(lo[i + half]);
+            hi[i] = hi[i].max(hi[i + half]);
+        }
+    }
+    rest.iter().fold((lo[0], hi[0]), |(lo, hi), &x| (lo.min(x), hi.max(x)))
 }
 
 /// Means of the values below zero and of the others, rounded to bfloat16 (0 where there are none).

@@ -26,31 +26,43 @@ impl Blocks {
         (self.side.min(self.rows - row), self.side.min(self.cols - col), row * self.cols + col)
     }
 
-    /// Copies blocks `which` (indices in the chunk) out of `chunk`, one after the other, row-major.
-    pub(crate) fn gather(&self, chunk: &[f32], which: &[usize]) -> Vec<f32> {
-        let mut blocks = vec![0.0; which.len() * self.side * self.side];
+    /// Copies blocks `which` (indices in the chunk) out of `chunk`, one after the other, row-major, into `blocks`.
+    pub(crate) fn gather(&self, chunk: &[f32], which: &[usize], blocks: &mut [f32]) {
         for (&i, block) in which.iter().zip(blocks.chunks_exact_mut(self.side * self.side)) {
-            let (height, width, first) = self.inside(i);
-            for (row, values) in block.chunks_exact_mut(self.side).take(height).enumerate() {
-                let start = first + row * self.cols;
-                copy(&chunk[start..start + width], &mut values[..width]);
-            }
+            self.load(chunk, i, block, self.side);
         }
-        blocks
     }
 
     /// Copies blocks `which` back into `chunk`, without the padding.
     pub(crate) fn scatter(&self, blocks: &[f32], which: &[usize], chunk: &mut [f32]) {
         for (&i, block) in which.iter().zip(blocks.chunks_exact(self.side * self.side)) {
-            let (height, width, first) = self.inside(i);
-            for (row, values) in block.chunks_exact(self.side).take(height).enumerate() {
-                let start = first + row * self.cols;
-                copy(&values[..width], &mut chunk[start..start + width]);
-            }
+            self.store(block, self.side, i, chunk);
+        }
+    }
+
+    /// Copies block `i` into the first columns of a matrix with `stride` values a row.
+    #[inline(always)]
+    pub(super) fn load(&self, chunk: &[f32], i: usize, matrix: &mut [f32], stride: usize) {
+        let (height, width, first) = self.inside(i);
+        if height.min(width) < self.side {
+            matrix.chunks_mut(stride).take(self.side).for_each(|row| row[..self.side].fill(0.0));
+        }
+        for row in 0..height {
+            copy(&chunk[first + row * self.cols..][..width], &mut matrix[row * stride..][..width]);
+        }
+    }
+
+    /// Inverse of [`Self::load`], without the padding.
+    #[inline(always)]
+    pub(super) fn store(&self, matrix: &[f32], stride: usize, i: usize, chunk: &mut [f32]) {
+        let (height, width, first) = self.inside(i);
+        for row in 0..height {
+            copy(&matrix[row * stride..][..width], &mut chunk[first + row * self.cols..][..width]);
         }
     }
 
     /// Sets every weight of block `i` to `value`.
+    #[inline(always)]
     pub(crate) fn fill(&self, i: usize, value: f32, chunk: &mut [f32]) {
         let (height, width, first) = self.inside(i);
         for row in 0..height {
@@ -96,6 +108,7 @@ impl Blocks {
 /// Copies a row; the usual widths without a call.
 #[inline(always)]
 fn copy(from: &[f32], to: &mut [f32]) {
+    #[inline(always)]
     fn fixed<const N: usize>(from: &[f32], to: &mut [f32]) {
         if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
             *to = *from;
