@@ -341,7 +341,8 @@ impl<'a> Check<'a> {
         let base_len = bytes.len() / self.size * self.base_size;
         let (now, later) = self.base.split_at(base_len.min(self.base.len()));
         self.base = later;
-        rayon::join(|| self.hasher.write(bytes), || self.base_hasher.write(now));
+        self.hasher.write(bytes);
+        self.base_hasher.write(now);
     }
 
     /// The digest of the shared rows and then `tail`.

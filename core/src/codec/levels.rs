@@ -116,12 +116,6 @@ impl Coding {
         pulp::Arch::new().dispatch(Quantize { coding: self, coeffs, bands: &bands, chunk, delta, levels });
     }
 
-    /// Mean of a block of the chunk.
-    #[inline(always)]
-    fn mean(&self, delta: &[f32], chunk: &Chunk, block: usize) -> f32 {
-        Blocks::new(chunk, self.grid.side()).mean(delta, block - chunk.blocks.start)
-    }
-
     /// Inverse: the reconstruction of a chunk in `delta`; `coeffs` is scratch.
     ///
     /// Lists that are too short for the chunk leave zeros behind; the reader has checked their lengths.
@@ -170,11 +164,13 @@ impl pulp::NullaryFnOnce for Quantize<'_> {
     fn call(self) {
         let Self { coding, mut coeffs, bands, chunk, delta, levels } = self;
         let mut symbols: Vec<&mut [u8]> = levels.symbols.iter_mut().map(Vec::as_mut_slice).collect();
+        let blocks = Blocks::new(chunk, coding.grid.side());
+        let block_mean = |block: usize| blocks.mean(delta, block - chunk.blocks.start);
         for block in chunk.blocks.clone() {
             let class = coding.class(block);
             if !coding.is_transformed(class) {
                 // Adding 0 makes a negative zero a positive one: an integer has but one.
-                levels.means.push((coding.mean(delta, chunk, block) / coding.step).round_ties_even() + 0.0);
+                levels.means.push((block_mean(block) / coding.step).round_ties_even() + 0.0);
                 continue;
             }
             for &band in bands {
@@ -192,11 +188,7 @@ impl pulp::NullaryFnOnce for Quantize<'_> {
                     }
                     Quantizer::MinMax(_) if bits == 0 => {
                         let wavelet = matches!(coding.transform, Fitted::Dwt(..));
-                        levels.means.push(if wavelet {
-                            mean(values)
-                        } else {
-                            coding.mean(delta, chunk, block)
-                        });
+                        levels.means.push(if wavelet { mean(values) } else { block_mean(block) });
                     }
                     Quantizer::MinMax(min_max) => {
                         let to = take_mut(&mut symbols[context], band.len);
@@ -226,12 +218,13 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
         let Self { coding, levels, bands, chunk, mut coeffs, delta } = self;
         let mut symbols: Vec<&[u8]> = levels.symbols.iter().map(Vec::as_slice).collect();
         let mut integers = levels.integers.as_slice();
+        let blocks = Blocks::new(chunk, coding.grid.side());
         let (mut ranges, mut means) = (levels.ranges.iter(), levels.means.iter());
         for block in chunk.blocks.clone() {
             let class = coding.class(block);
             if !coding.is_transformed(class) {
                 let mean = means.next().copied().unwrap_or(0.0) * coding.step;
-                Blocks::new(chunk, coding.grid.side()).fill(block - chunk.blocks.start, mean, delta);
+                blocks.fill(block - chunk.blocks.start, mean, delta);
                 continue;
             }
             for &band in bands {

@@ -153,7 +153,8 @@ fn restore(
                 measure(&chunk, out)
             })
         });
-        sum += measured.collect::<Result<Vec<f64>>>()?.iter().sum::<f64>();
+        // In the order of the chunks, so that it does not depend on the threads.
+        sum = measured.collect::<Result<Vec<f64>>>()?.iter().fold(sum, |sum, next| sum + next);
         sink(&buffer)?;
     }
     BUFFER.set(buffer);

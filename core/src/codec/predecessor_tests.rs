@@ -315,7 +315,6 @@ fn mean_abs_is_the_final_rescale() {
         let plan = case.plan("mean-abs").unwrap();
         assert_eq!(plan.rescale, Rescale::MeanAbs);
         let coding = case.coding(&plan);
-        let chunk = coding.grid.chunk(0);
         let levels = quantized(&coding, case.delta);
         let factor = plan.rescale.factor(&Moments::of(plan.rescale, case.delta, &restored(&coding, &levels)));
         assert_close(case.id, &[factor], &[case.entry["rescale_factor"].as_f64().unwrap() as f32], 2e-6);

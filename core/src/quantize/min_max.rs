@@ -128,7 +128,7 @@ pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut 
     let levels_and_coeffs = levels.iter_mut().zip(coeffs);
     if bits == 1 && !exact {
         levels_and_coeffs.for_each(|(level, &x)| *level = u8::from(x >= 0.0));
-        return positive(halves(coeffs));
+        return positive(halves(coeffs, levels.iter().map(|&level| usize::from(level)).sum()));
     }
     let (lo, hi) = match (extremes(coeffs), exact) {
         (range, true) => positive(range),
@@ -189,14 +189,13 @@ fn extremes(values: &[f32]) -> (f32, f32) {
     rest.iter().fold((lo[0], hi[0]), |(lo, hi), &x| (lo.min(x), hi.max(x)))
 }
 
-/// Means of the values below zero and of the others, rounded to bfloat16 (0 where there are none).
+/// Means of the values below zero and of the others, `above` of them, rounded to bfloat16 (0 where there are none).
 #[inline(always)]
-fn halves(values: &[f32]) -> (f32, f32) {
-    let (mut sums, mut sizes, mut counts) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+fn halves(values: &[f32], above: usize) -> (f32, f32) {
+    let (mut sums, mut sizes) = ([0.0f32; LANES], [0.0f32; LANES]);
     let mut add = |i: usize, x: f32| {
         sums[i] += x;
         sizes[i] += x.abs();
-        counts[i] += if x >= 0.0 { 1.0 } else { 0.0 };
     };
     let (runs, rest) = values.as_chunks::<LANES>();
     for run in runs {
@@ -204,9 +203,9 @@ fn halves(values: &[f32]) -> (f32, f32) {
     }
     rest.iter().enumerate().for_each(|(i, &x)| add(i, x));
     let total = |lanes: [f32; LANES]| lanes.iter().sum::<f32>();
-    let (sum, size, above) = (total(sums), total(sizes), total(counts));
-    let mean = |sum: f32, n: f32| half::bf16::from_f32(if n == 0.0 { 0.0 } else { sum / n }).to_f32();
-    (mean((sum - size) / 2.0, values.len() as f32 - above), mean((sum + size) / 2.0, above))
+    let (sum, size) = (total(sums), total(sizes));
+    let mean = |sum: f32, n: usize| half::bf16::from_f32(if n == 0 { 0.0 } else { sum / n as f32 }).to_f32();
+    (mean((sum - size) / 2.0, values.len() - above), mean((sum + size) / 2.0, above))
 }
 
 /// The bfloat16 next to `x` on the side of `limit` (an infinity); `x` itself if it is one. Stays finite.

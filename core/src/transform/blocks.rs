@@ -19,6 +19,13 @@ impl Blocks {
         Self { side, rows: chunk.rows.len(), cols: chunk.cols, across: chunk.cols.div_ceil(side) }
     }
 
+    /// Blocks that lie one under the other in `values`, and their indices.
+    #[cfg(test)]
+    pub(super) fn column(side: usize, values: &[f32]) -> (Self, Vec<usize>) {
+        let rows = values.len() / side;
+        (Self { side, rows, cols: side, across: 1 }, (0..rows / side).collect())
+    }
+
     /// Height and width of the part of block `i` that lies inside the matrix, and the index of its first weight.
     #[inline(always)]
     fn inside(&self, i: usize) -> (usize, usize, usize) {
@@ -66,8 +73,7 @@ impl Blocks {
     pub(crate) fn fill(&self, i: usize, value: f32, chunk: &mut [f32]) {
         let (height, width, first) = self.inside(i);
         for row in 0..height {
-            let start = first + row * self.cols;
-            chunk[start..start + width].fill(value);
+            set(&mut chunk[first + row * self.cols..][..width], value);
         }
     }
 
@@ -120,6 +126,23 @@ fn copy(from: &[f32], to: &mut [f32]) {
         16 => fixed::<16>(from, to),
         32 => fixed::<32>(from, to),
         _ => to.copy_from_slice(from),
+    }
+}
+
+/// Fills a row; the usual widths without a loop.
+#[inline(always)]
+fn set(row: &mut [f32], value: f32) {
+    #[inline(always)]
+    fn fixed<const N: usize>(row: &mut [f32], value: f32) {
+        if let Some(row) = row.first_chunk_mut::<N>() {
+            *row = [value; N];
+        }
+    }
+    match row.len() {
+        8 => fixed::<8>(row, value),
+        16 => fixed::<16>(row, value),
+        32 => fixed::<32>(row, value),
+        _ => row.fill(value),
     }
 }
 

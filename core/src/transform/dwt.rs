@@ -173,9 +173,9 @@ impl Dwt {
         self.coefficients
     }
 
-    /// How many blocks lie side by side in one strip.
+    /// How many blocks lie side by side in one strip: as many as the nearest cache has room for.
     fn blocks_at_once(&self) -> usize {
-        (64 / self.block.next_multiple_of(8)).max(1)
+        (2048 / self.block.next_multiple_of(8).pow(2)).max(1)
     }
 
     /// Side of a block.
@@ -381,8 +381,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
+    use crate::transform::fixture;
     use crate::transform::lattice::Lattice;
-    use crate::transform::{Chunk, fixture};
 
     const SIDES: [usize; 12] = [4, 5, 7, 8, 9, 16, 17, 31, 32, 33, 64, 128];
 
@@ -406,20 +406,13 @@ mod tests {
         (0..len).map(|_| next()).collect()
     }
 
-    /// Blocks that lie one after the other.
-    fn column(n: usize, values: &[f32]) -> (Blocks, Vec<usize>) {
-        let rows = values.len() / n;
-        let chunk = Chunk { rows: 0..rows, cols: n, blocks: 0..rows / n };
-        (Blocks::new(&chunk, n), (0..rows / n).collect())
-    }
-
     fn forward(dwt: &Dwt, values: &[f32], coeffs: &mut [f32]) {
-        let (blocks, which) = column(dwt.block, values);
+        let (blocks, which) = Blocks::column(dwt.block, values);
         dwt.forward(&blocks, values, &which, coeffs);
     }
 
     fn inverse(dwt: &Dwt, coeffs: &[f32], values: &mut [f32]) {
-        let (blocks, which) = column(dwt.block, values);
+        let (blocks, which) = Blocks::column(dwt.block, values);
         dwt.inverse(coeffs, &blocks, &which, values);
     }
 
@@ -593,7 +586,7 @@ mod tests {
             let blocks = noise(5 * n * n);
             let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             let (mut scalar, mut vector) = (vec![0.0; blocks.len()], vec![0.0; blocks.len()]);
-            let (column, which) = column(n, &blocks);
+            let (column, which) = Blocks::column(n, &blocks);
             let (dwt, column, which) = (&dwt, &column, &which[..]);
             Forward { dwt, blocks: column, chunk: &blocks, which, coeffs: &mut scalar }
                 .with_simd(pulp::Scalar);
