@@ -1,13 +1,9 @@
 //! One tensor to its record: chooses between the base itself, a coded delta and the plain values.
 
-use std::hash::Hasher;
-
-use twox_hash::XxHash3_64;
-
 use crate::archive::TensorSummary;
 use crate::checkpoint::Checkpoint;
 use crate::codec::{Coded, Pair, distance, encode_tensor as encode_delta};
-use crate::container::{Body, Link as BaseLink, Record, digest};
+use crate::container::{Body, Digest, Link as BaseLink, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::exact;
@@ -324,13 +320,13 @@ struct Check<'a> {
     size: usize,
     base_size: usize,
     base: &'a [u8],
-    hasher: XxHash3_64,
-    base_hasher: XxHash3_64,
+    hasher: Digest,
+    base_hasher: Digest,
 }
 
 impl<'a> Check<'a> {
     fn new(shared: &Shared<'a>, dtype: Dtype) -> Self {
-        let (hasher, base_hasher) = (XxHash3_64::new(), XxHash3_64::new());
+        let (hasher, base_hasher) = (Digest::default(), Digest::default());
         let (size, base_size) = (element(dtype), element(shared.base.0));
         Self { size, base_size, base: shared.base.1, hasher, base_hasher }
     }

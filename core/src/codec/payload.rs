@@ -210,16 +210,17 @@ impl<'a> Payload<'a> {
         self.coding.transform.implied_positions(chunk, &mut levels.positions);
         let counts = self.coding.counts(chunk, bytes.kept + levels.positions.len());
         levels.symbols.resize_with(counts.len(), Vec::new);
-        for (((model, bytes), to), count) in
-            self.models.iter().zip(&bytes.streams).zip(&mut levels.symbols).zip(counts)
-        {
+        let streams = self.models.iter().zip(&bytes.streams).zip(&mut levels.symbols).zip(counts);
+        for (((model, bytes), to), count) in streams {
             match model {
                 Some(model) => model.decode_to(bytes, count, to)?,
                 None => to.clear(),
             }
         }
-        fill(&mut levels.ranges, self.ranges.get(bytes.ranges.clone()));
-        fill(&mut levels.means, self.means.get(bytes.means.clone()));
+        levels.ranges.clear();
+        levels.ranges.extend(self.ranges.get(bytes.ranges.clone()).unwrap_or_default());
+        levels.means.clear();
+        levels.means.extend(self.means.get(bytes.means.clone()).unwrap_or_default());
         levels.detokenize(&self.coding, chunk, bytes.extra)
     }
 
@@ -249,12 +250,6 @@ impl<'a> Payload<'a> {
 
 fn limit(bytes: &[u8]) -> usize {
     ITEMS.max(bytes.len().saturating_mul(ITEMS_PER_BYTE))
-}
-
-/// Replaces the content of `list`.
-fn fill<T: Copy>(list: &mut Vec<T>, values: Option<&[T]>) {
-    list.clear();
-    list.extend(values.unwrap_or_default());
 }
 
 /// The block parameters of all chunks: extremes, then means.
@@ -300,7 +295,8 @@ impl Levels {
     fn tokenize(&mut self, coding: &Coding) -> Vec<u8> {
         let mut extra = BitWriter::default();
         let [.., tokens, gaps] = self.symbols.as_mut_slice() else { return Vec::new() };
-        (tokens.clear(), gaps.clear());
+        tokens.clear();
+        gaps.clear();
         if coding.transform.stores_positions() {
             let mut next = 0;
             let distances: Vec<i32> = (self.positions.iter())
