@@ -256,7 +256,6 @@ fn every_case_is_reproduced() {
         let plan = case.plan("none").unwrap();
         let coding = case.coding(&plan);
         let tolerance = if case.wavelet { 0.0 } else { TOLERANCE };
-        let chunk = coding.grid.chunk(0);
         let mut levels = quantized(&coding, case.delta);
 
         let bands = Bands::of(&coding, &levels, if case.wavelet { case.block / 2 } else { case.block });
