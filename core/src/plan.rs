@@ -117,14 +117,14 @@ pub(crate) struct Moments {
 impl Moments {
     /// The sums that `rescale` needs, over two slices of the same length.
     pub(crate) fn of(rescale: Rescale, delta: &[f32], restored: &[f32]) -> Self {
-        let mut moments = Self { dd: energy(delta), ..Self::default() };
+        let mut moments = Self::default();
         match rescale {
-            Rescale::None => {}
+            Rescale::None => moments.dd = energy(delta),
             Rescale::Unbiased => {
-                moments.dr = product(delta, restored);
-                moments.rr = energy(restored);
+                [moments.dd, moments.dr, moments.rr] = sums::<true>(delta, restored);
             }
             Rescale::MeanAbs => {
+                moments.dd = energy(delta);
                 moments.abs_d = magnitude(delta);
                 moments.abs_r = magnitude(restored);
             }
@@ -145,12 +145,7 @@ impl Moments {
 
 /// Sum of squares.
 pub(crate) fn energy(values: &[f32]) -> f64 {
-    product(values, values)
-}
-
-/// Sum of products of two slices of the same length.
-fn product(x: &[f32], y: &[f32]) -> f64 {
-    pulp::Arch::new().dispatch(Product { x, y })
+    sums::<false>(values, values)[1]
 }
 
 /// Sum of magnitudes.
@@ -158,51 +153,62 @@ fn magnitude(values: &[f32]) -> f64 {
     values.iter().map(|&x| f64::from(x.abs())).sum()
 }
 
-/// [`product`], compiled for the vector unit.
-struct Product<'a> {
+/// Sums of `x x`, `x y` and `y y` over two slices of the same length; only the one in the middle unless `ALL`.
+fn sums<const ALL: bool>(x: &[f32], y: &[f32]) -> [f64; 3] {
+    pulp::Arch::new().dispatch(Sums::<ALL> { x, y })
+}
+
+/// [`sums`], compiled for the vector unit.
+struct Sums<'a, const ALL: bool> {
     x: &'a [f32],
     y: &'a [f32],
 }
 
-impl pulp::NullaryFnOnce for Product<'_> {
-    type Output = f64;
+impl<const ALL: bool> pulp::NullaryFnOnce for Sums<'_, ALL> {
+    type Output = [f64; 3];
 
     /// In `f32` over runs that are short enough to lose nothing, and in `f64` over the runs.
     #[inline(always)]
-    fn call(self) -> f64 {
+    fn call(self) -> [f64; 3] {
         const RUN: usize = 1024;
         /// Magnitudes of sums of products that neither overflowed nor vanished.
         const SAFE: std::ops::Range<f64> = 1e-24..1e30;
-        let mut total = 0.0;
+        let mut totals = [0.0; 3];
         for (x, y) in self.x.chunks(RUN).zip(self.y.chunks(RUN)) {
-            let sum = narrow(x, y);
-            total += if SAFE.contains(&sum.abs()) { sum } else { wide(x, y) };
+            let (sums, factors) = (narrow::<ALL>(x, y), [(x, x), (x, y), (y, y)]);
+            for i in if ALL { 0..3 } else { 1..2 } {
+                let (x, y) = factors[i];
+                totals[i] += if SAFE.contains(&sums[i].abs()) { sums[i] } else { wide(x, y) };
+            }
         }
-        total
+        totals
     }
 }
 
 #[inline(always)]
-fn narrow(x: &[f32], y: &[f32]) -> f64 {
+fn narrow<const ALL: bool>(x: &[f32], y: &[f32]) -> [f64; 3] {
     const LANES: usize = 16;
-    let mut lanes = [0.0f32; LANES];
+    let [mut xx, mut xy, mut yy] = [[0.0f32; LANES]; 3];
+    let mut add = |lane: usize, x: f32, y: f32| {
+        if ALL {
+            xx[lane] += x * x;
+            yy[lane] += y * y;
+        }
+        xy[lane] += x * y;
+    };
     let ((x_runs, x_rest), (y_runs, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x_runs.iter().zip(y_runs) {
         for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
+            add(lane, x[lane], y[lane]);
         }
     }
-    for (lane, (&x, &y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
-        *lane += x * y;
+    for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
+        add(lane, x, y);
     }
-    let mut total = 0.0;
-    for lane in lanes {
-        total += f64::from(lane);
-    }
-    total
+    [xx, xy, yy].map(|lanes| lanes.iter().fold(0.0, |total, &lane| total + f64::from(lane)))
 }
 
-/// [`narrow`] in `f64`, for the smallest and the largest values.
+/// A sum of [`narrow`] in `f64`, for the smallest and the largest values.
 #[cold]
 fn wide(x: &[f32], y: &[f32]) -> f64 {
     x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()

@@ -1,11 +1,7 @@
 //! From a record and its base tensor to the bytes of the fine-tuned tensor, a few chunks at a time.
 
-use std::hash::Hasher;
-
-use twox_hash::XxHash3_64;
-
 use crate::codec::{Payload, Sink, decode_tensor};
-use crate::container::{Body, Link, Record, digest};
+use crate::container::{Body, Digest, Link, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::exact;
@@ -41,7 +37,7 @@ pub(crate) fn linked<'a>(link: &Link, base: TensorView<'a>) -> Result<&'a [u8]> 
 /// `base` is the checked part of the base tensor (see [`linked`]); it is not used by raw records. An alias has no
 /// bytes of its own: it is resolved by the caller.
 pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], sink: &mut Sink<'_>) -> Result<()> {
-    let mut hasher = XxHash3_64::new();
+    let mut hasher = Digest::default();
     let mut hashed = |bytes: &[u8]| {
         hasher.write(bytes);
         sink(bytes)

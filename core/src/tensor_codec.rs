@@ -1,14 +1,9 @@
 //! One tensor to its record: chooses between the base itself, a coded delta and the plain values.
 
-use std::hash::Hasher;
-
-use rayon::prelude::*;
-use twox_hash::XxHash3_64;
-
 use crate::archive::TensorSummary;
 use crate::checkpoint::Checkpoint;
-use crate::codec::{Coded, Pair, encode_tensor as encode_delta};
-use crate::container::{Body, Link as BaseLink, Record, digest};
+use crate::codec::{Coded, Pair, distance, encode_tensor as encode_delta};
+use crate::container::{Body, Digest, Link as BaseLink, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::exact;
@@ -245,8 +240,15 @@ impl<'a> Shared<'a> {
             return Ok(finish(self.name, self.tuned, dtype, body, digest(self.tuned.bytes)));
         }
         let mut check = Check::new(self, dtype);
-        cast(self.base, dtype, &mut |bytes| check.add(bytes))?;
-        let relative_error = Some(check.error / distance(self.base, (dtype, self.head))?);
+        let (mut error, mut rest) = (0.0, self.head);
+        cast(self.base, dtype, &mut |bytes| {
+            let (now, later) = rest.split_at(bytes.len().min(rest.len()));
+            rest = later;
+            error += distance((dtype, bytes), (dtype, now))?;
+            check.add(bytes);
+            Ok(())
+        })?;
+        let relative_error = Some(error / distance(self.base, (dtype, self.head))?);
         let body = Body::Base { link: self.link(check.base_hasher.finish()), tail: &tail };
         let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
         Ok(Encoded { relative_error, ..encoded })
@@ -299,48 +301,44 @@ impl<'a> Shared<'a> {
         let (rows, cols) = matrix(self.tuned.shape, self.rows);
         let pair = Pair { base: self.base, finetuned: (self.tuned.dtype, self.head), rows, cols };
         let mut check = Check::new(self, dtype);
-        let coded = encode_delta(&pair, &plan, dtype, &mut |bytes| check.add(bytes))?;
-        let Some(Coded { payload, energy }) = coded else { return Ok(None) };
+        let coded = encode_delta(&pair, &plan, dtype, &mut |bytes| {
+            check.add(bytes);
+            Ok(())
+        })?;
+        let Some(Coded { payload, energy, error }) = coded else { return Ok(None) };
         let tail = planes::encode(self.tail, plane_count(dtype));
         let link = self.link(check.base_hasher.finish());
         let body = Body::Delta { link, payload: &payload, tail: &tail };
-        let relative_error = Some(check.error / energy);
+        let relative_error = Some(error / energy);
         let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
         Ok(Some(Encoded { relative_error, ..encoded }))
     }
 }
 
-/// Digests of what a reader will reconstruct and of the base, and the distance from the fine-tuned values.
+/// Digests of what a reader will reconstruct and of the base.
 struct Check<'a> {
-    dtype: Dtype,
-    base: (Dtype, &'a [u8]),
-    tuned: (Dtype, &'a [u8]),
-    hasher: XxHash3_64,
-    base_hasher: XxHash3_64,
-    /// Sum of squares.
-    error: f64,
+    size: usize,
+    base_size: usize,
+    base: &'a [u8],
+    hasher: Digest,
+    base_hasher: Digest,
 }
 
 impl<'a> Check<'a> {
     fn new(shared: &Shared<'a>, dtype: Dtype) -> Self {
-        let (hasher, base_hasher) = (XxHash3_64::new(), XxHash3_64::new());
-        let tuned = (shared.tuned.dtype, shared.head);
-        Self { dtype, base: shared.base, tuned, hasher, base_hasher, error: 0.0 }
+        let (hasher, base_hasher) = (Digest::default(), Digest::default());
+        let (size, base_size) = (element(dtype), element(shared.base.0));
+        Self { size, base_size, base: shared.base.1, hasher, base_hasher }
     }
 
     /// Takes the next bytes of the reconstruction of the shared rows. The base has just been read for them, so that
     /// its digest costs no memory traffic here.
-    fn add(&mut self, bytes: &[u8]) -> Result<()> {
-        let elements = bytes.len() / element(self.dtype);
-        let next = |(dtype, rest): &mut (Dtype, &'a [u8])| {
-            let (now, later) = rest.split_at((elements * element(*dtype)).min(rest.len()));
-            *rest = later;
-            (*dtype, now)
-        };
+    fn add(&mut self, bytes: &[u8]) {
+        let base_len = bytes.len() / self.size * self.base_size;
+        let (now, later) = self.base.split_at(base_len.min(self.base.len()));
+        self.base = later;
         self.hasher.write(bytes);
-        self.base_hasher.write(next(&mut self.base).1);
-        self.error += distance((self.dtype, bytes), next(&mut self.tuned))?;
-        Ok(())
+        self.base_hasher.write(now);
     }
 
     /// The digest of the shared rows and then `tail`.
@@ -352,16 +350,4 @@ impl<'a> Check<'a> {
 
 fn element(dtype: Dtype) -> usize {
     dtype.bitsize() / 8
-}
-
-/// Sum of squares of the difference of two pieces of the same number of elements.
-fn distance(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
-    const PIECE: usize = 1 << 13;
-    let pieces = a.1.par_chunks(PIECE * element(a.0)).zip(b.1.par_chunks(PIECE * element(b.0)));
-    let sums = pieces.map(|(x, y)| {
-        let mut difference = vec![0.0; x.len() / element(a.0)];
-        delta::diff((a.0, x), (b.0, y), &mut difference)?;
-        Ok(energy(&difference))
-    });
-    Ok(sums.collect::<Result<Vec<f64>>>()?.iter().sum())
 }

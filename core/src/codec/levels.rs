@@ -19,7 +19,8 @@ pub(crate) struct Coding {
 /// What quantising a chunk leaves.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Levels {
-    /// Levels of the min-max and sign quantisers: one vector a context.
+    /// Levels of the min-max and sign quantisers: one vector a context. Then tokens of the integers, and of the gaps
+    /// between positions.
     pub(crate) symbols: Vec<Vec<u8>>,
     /// Levels of the uniform quantiser, or values of the trellis.
     pub(crate) integers: Vec<i32>,
@@ -51,9 +52,8 @@ impl Coding {
     }
 
     /// Puts the gain of least error for the levels of all chunks in the place of the step they were made with.
-    pub(crate) fn refine(&mut self, levels: &[Levels]) {
-        let (products, squares) =
-            levels.iter().fold((0.0, 0.0), |sum, levels| (sum.0 + levels.fit.0, sum.1 + levels.fit.1));
+    pub(crate) fn refine(&mut self, fits: impl Iterator<Item = (f64, f64)>) {
+        let (products, squares) = fits.fold((0.0, 0.0), |sum, fit| (sum.0 + fit.0, sum.1 + fit.1));
         let gain = (products / squares) as f32;
         if gain.is_finite() && gain > 0.0 {
             self.step = gain;
@@ -106,26 +106,14 @@ impl Coding {
         chunk.blocks.clone().filter(|&i| self.is_transformed(self.class(i))).map(|i| i - first).collect()
     }
 
-    /// Forward: the levels of a chunk's `delta`.
-    pub(crate) fn quantize(&self, delta: &[f32], chunk: &Chunk) -> Levels {
+    /// Forward: the levels of a chunk's `delta`; replaces the content of `levels`. `coeffs` is scratch.
+    pub(crate) fn quantize(&self, delta: &[f32], chunk: &Chunk, coeffs: &mut Vec<f32>, levels: &mut Levels) {
         let which = self.transformed(chunk);
-        let coeffs = self.transform.forward(delta, chunk, &which);
-        let bands = self.transform.bands(chunk, coeffs.positions.len());
-        // Of just the right size: all chunks of a tensor wait for its factor, and what is left over would add up.
-        let counts = self.counts(chunk, coeffs.positions.len());
-        let symbols = counts.into_iter().take(self.contexts()).map(Vec::with_capacity).collect();
-        let mut levels = Levels { symbols, ..Levels::default() };
-        let (coding, values) = (self, &coeffs.values);
-        let quantize = Quantize { coding, coeffs: values, bands: &bands, chunk, delta, levels: &mut levels };
-        pulp::Arch::new().dispatch(quantize);
-        levels.positions = coeffs.positions;
-        levels
-    }
-
-    /// Mean of a block of the chunk.
-    #[inline(always)]
-    fn mean(&self, delta: &[f32], chunk: &Chunk, block: usize) -> f32 {
-        Blocks::new(chunk, self.grid.side()).mean(delta, block - chunk.blocks.start)
+        let coeffs = self.transform.forward(delta, chunk, &which, &mut levels.positions, coeffs);
+        let kept = levels.positions.len();
+        levels.reset(&self.counts(chunk, kept));
+        let bands = self.transform.bands(chunk, kept);
+        pulp::Arch::new().dispatch(Quantize { coding: self, coeffs, bands: &bands, chunk, delta, levels });
     }
 
     /// Inverse: the reconstruction of a chunk in `delta`; `coeffs` is scratch.
@@ -147,6 +135,18 @@ impl Coding {
     }
 }
 
+impl Levels {
+    /// Makes room for as many symbols in each stream, and forgets all else but the positions.
+    fn reset(&mut self, counts: &[usize]) {
+        self.symbols.resize_with(counts.len(), Vec::new);
+        self.symbols.iter_mut().zip(counts).for_each(|(symbols, &count)| symbols.resize(count, 0));
+        self.integers.clear();
+        self.ranges.clear();
+        self.means.clear();
+        self.fit = (0.0, 0.0);
+    }
+}
+
 /// [`Coding::quantize`] after the transform. A struct, so that its body is compiled for the vector unit.
 struct Quantize<'a> {
     coding: &'a Coding,
@@ -163,11 +163,14 @@ impl pulp::NullaryFnOnce for Quantize<'_> {
     #[inline(always)]
     fn call(self) {
         let Self { coding, mut coeffs, bands, chunk, delta, levels } = self;
+        let mut symbols: Vec<&mut [u8]> = levels.symbols.iter_mut().map(Vec::as_mut_slice).collect();
+        let blocks = Blocks::new(chunk, coding.grid.side());
+        let block_mean = |block: usize| blocks.mean(delta, block - chunk.blocks.start);
         for block in chunk.blocks.clone() {
             let class = coding.class(block);
             if !coding.is_transformed(class) {
                 // Adding 0 makes a negative zero a positive one: an integer has but one.
-                levels.means.push((coding.mean(delta, chunk, block) / coding.step).round_ties_even() + 0.0);
+                levels.means.push((block_mean(block) / coding.step).round_ties_even() + 0.0);
                 continue;
             }
             for &band in bands {
@@ -180,19 +183,16 @@ impl pulp::NullaryFnOnce for Quantize<'_> {
                         levels.fit = (levels.fit.0 + sums.0, levels.fit.1 + sums.1);
                     }
                     Quantizer::Sign => {
-                        levels.symbols[context].extend(values.iter().map(|&x| u8::from(x >= 0.0)))
+                        let signs = take_mut(&mut symbols[context], band.len);
+                        signs.iter_mut().zip(values).for_each(|(s, &x)| *s = u8::from(x >= 0.0));
                     }
                     Quantizer::MinMax(_) if bits == 0 => {
                         let wavelet = matches!(coding.transform, Fitted::Dwt(..));
-                        levels.means.push(if wavelet {
-                            mean(values)
-                        } else {
-                            coding.mean(delta, chunk, block)
-                        });
+                        levels.means.push(if wavelet { mean(values) } else { block_mean(block) });
                     }
                     Quantizer::MinMax(min_max) => {
-                        let symbols = &mut levels.symbols[context];
-                        levels.ranges.push(quantize_band(values, bits, min_max.predecessor, symbols));
+                        let to = take_mut(&mut symbols[context], band.len);
+                        levels.ranges.push(quantize_band(values, bits, min_max.predecessor, to));
                     }
                 }
             }
@@ -218,12 +218,13 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
         let Self { coding, levels, bands, chunk, mut coeffs, delta } = self;
         let mut symbols: Vec<&[u8]> = levels.symbols.iter().map(Vec::as_slice).collect();
         let mut integers = levels.integers.as_slice();
+        let blocks = Blocks::new(chunk, coding.grid.side());
         let (mut ranges, mut means) = (levels.ranges.iter(), levels.means.iter());
         for block in chunk.blocks.clone() {
             let class = coding.class(block);
             if !coding.is_transformed(class) {
                 let mean = means.next().copied().unwrap_or(0.0) * coding.step;
-                Blocks::new(chunk, coding.grid.side()).fill(block - chunk.blocks.start, mean, delta);
+                blocks.fill(block - chunk.blocks.start, mean, delta);
                 continue;
             }
             for &band in bands {
@@ -236,7 +237,9 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
                     }
                     Quantizer::Sign => {
                         let signs = take(&mut symbols[context], band.len);
-                        values.iter_mut().zip(signs).for_each(|(x, &s)| *x = if s == 0 { -1.0 } else { 1.0 });
+                        for (x, &sign) in values.iter_mut().zip(signs) {
+                            *x = if sign == 0 { -1.0 } else { 1.0 };
+                        }
                     }
                     Quantizer::MinMax(_) if bits == 0 => values.fill(means.next().copied().unwrap_or(0.0)),
                     Quantizer::MinMax(_) => {
@@ -253,6 +256,15 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
 #[inline(always)]
 fn take<'a, T>(list: &mut &'a [T], n: usize) -> &'a [T] {
     let (head, tail) = list.split_at(n.min(list.len()));
+    *list = tail;
+    head
+}
+
+/// [`take`] of places to write to.
+#[inline(always)]
+fn take_mut<'a, T>(list: &mut &'a mut [T], n: usize) -> &'a mut [T] {
+    let n = n.min(list.len());
+    let (head, tail) = std::mem::take(list).split_at_mut(n);
     *list = tail;
     head
 }

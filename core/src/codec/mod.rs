@@ -7,15 +7,15 @@ mod payload;
 #[cfg(test)]
 mod predecessor_tests;
 
-use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use rayon::prelude::*;
 
 use self::levels::{Coding, Levels};
+use self::payload::Packed;
 pub(crate) use self::payload::Payload;
 use crate::delta;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{Moments, Plan, Rescale, energy};
 use crate::quantize::{Importance, Quantizer};
 use crate::tensor::Dtype;
@@ -35,6 +35,8 @@ pub(crate) struct Coded {
     pub(crate) payload: Vec<u8>,
     /// Sum of squares of the delta.
     pub(crate) energy: f64,
+    /// Sum of squares of what a reader's result is off by.
+    pub(crate) error: f64,
 }
 
 /// The payload of the delta of `pair`, coded as `plan` says; `None` if some difference is not finite, or too
@@ -56,28 +58,28 @@ pub(crate) fn encode_tensor(
     let mut coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 
     let rescale = if coding.keeps_means_alone() { Rescale::None } else { plan.rescale };
-    let coded = in_chunks(&coding.grid, |chunk, Scratch { delta, restored, coeffs }| {
+    let coded = in_chunks(&coding.grid, |chunk, Scratch { delta, restored, coeffs, levels }| {
         source(chunk, delta);
-        let levels = coding.quantize(delta, chunk);
+        coding.quantize(delta, chunk, coeffs, levels);
         if rescale == Rescale::None {
-            return Ok((levels, Moments::of(rescale, delta, &[])));
+            return Ok((Packed::new(&coding, levels), Moments::of(rescale, delta, &[])));
         }
-        coding.dequantize(&levels, chunk, coeffs, restored)?;
-        Ok((levels, Moments::of(rescale, delta, restored)))
+        coding.dequantize(levels, chunk, coeffs, restored)?;
+        Ok((Packed::new(&coding, levels), Moments::of(rescale, delta, restored)))
     });
-    let (levels, moments): (Vec<Levels>, Vec<Moments>) =
+    let (packed, moments): (Vec<Packed>, Vec<Moments>) =
         coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
-    coding.refine(&levels);
+    coding.refine(packed.iter().map(|packed| packed.fit));
     let moments = moments.into_iter().fold(Moments::default(), Moments::plus);
     if !moments.dd.is_finite() || !moments.dr.is_finite() || !moments.abs_r.is_finite() {
         return Ok(None);
     }
     let factor = rescale.factor(&moments);
-    let levels_of =
-        |i: usize| levels.get(i).map(Cow::Borrowed).ok_or_else(|| Error::corrupt("a chunk is gone"));
-    restore(&coding, factor, &levels_of, pair.base, dtype, sink)?;
-    let payload = payload::write(&coding, factor, levels);
-    Ok(Some(Coded { payload, energy: moments.dd }))
+    let levels_of = |i: usize, chunk: &Chunk, levels: &mut Levels| packed[i].unpack(&coding, chunk, levels);
+    let off = |chunk: &Chunk, bytes: &[u8]| distance((dtype, bytes), part(pair.finetuned, chunk));
+    let error = restore(&coding, factor, &levels_of, pair.base, dtype, &off, sink)?;
+    let payload = payload::write(&coding, factor, &packed)?;
+    Ok(Some(Coded { payload, energy: moments.dd, error }))
 }
 
 /// Feeds `base` plus the coded delta, in `dtype`, to `sink`.
@@ -87,26 +89,51 @@ pub(crate) fn decode_tensor(
     dtype: Dtype,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let levels = |i: usize| payload.levels(i).map(Cow::Owned);
-    restore(&payload.coding, payload.factor, &levels, base, dtype, sink)
+    let levels_of = |i: usize, chunk: &Chunk, levels: &mut Levels| payload.levels(i, chunk, levels);
+    restore(&payload.coding, payload.factor, &levels_of, base, dtype, &|_, _| Ok(0.0), sink)?;
+    Ok(())
+}
+
+/// Sum of squares of the difference of two pieces of the same number of elements. Errors as for [`delta::diff`].
+pub(crate) fn distance(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
+    // So few that they stay in the nearest cache.
+    const PIECE: usize = 1 << 10;
+    let size = |dtype: Dtype| dtype.bitsize() / 8;
+    let mut difference = [0.0; PIECE];
+    let mut sum = 0.0;
+    for (x, y) in a.1.chunks(PIECE * size(a.0)).zip(b.1.chunks(PIECE * size(b.0))) {
+        let difference = &mut difference[..x.len() / size(a.0)];
+        delta::diff((a.0, x), (b.0, y), difference)?;
+        sum += energy(difference);
+    }
+    Ok(sum)
 }
 
 /// Receives the bytes of a tensor, in order.
 pub(crate) type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
-/// Feeds base + factor * reconstruction to `sink`, some chunks at a time; `levels` gives those of a chunk.
-fn restore<'a>(
+/// Fetches the levels of a chunk of that number.
+type LevelsOf<'a> = dyn Fn(usize, &Chunk, &mut Levels) -> Result<()> + Sync + 'a;
+/// Measures the bytes of a chunk of the result.
+type Measure<'a> = dyn Fn(&Chunk, &[u8]) -> Result<f64> + Sync + 'a;
+
+/// Feeds base + factor * reconstruction to `sink`, some chunks at a time; gives the sum of what `measure` says of each
+/// chunk while it is in the cache.
+fn restore(
     coding: &Coding,
     factor: f32,
-    levels: &(dyn Fn(usize) -> Result<Cow<'a, Levels>> + Sync),
+    levels_of: &LevelsOf<'_>,
     base: (Dtype, &[u8]),
     dtype: Dtype,
+    measure: &Measure<'_>,
     sink: &mut Sink<'_>,
-) -> Result<()> {
-    const CHUNKS_PER_THREAD: usize = 4;
-    let batch = rayon::current_num_threads() * CHUNKS_PER_THREAD;
+) -> Result<f64> {
+    thread_local!(static BUFFER: Cell<Vec<u8>> = Cell::default());
+    // One a thread, so that they are still in the cache when the sink gets them.
+    let batch = rayon::current_num_threads();
+    let mut sum = 0.0;
     let size = dtype.bitsize() / 8;
-    let mut buffer = Vec::new();
+    let mut buffer = BUFFER.take();
     for first in (0..coding.grid.chunks()).step_by(batch) {
         let numbers = first..coding.grid.chunks().min(first + batch);
         let chunks: Vec<_> = numbers.map(|i| (i, coding.grid.chunk(i))).collect();
@@ -118,16 +145,20 @@ fn restore<'a>(
             rest = tail;
             work.push((i, chunk, out));
         }
-        work.into_par_iter().try_for_each(|(i, chunk, out)| {
-            let levels = levels(i)?;
-            with_scratch(|Scratch { restored, coeffs, .. }| {
-                coding.dequantize(&levels, &chunk, coeffs, restored)?;
-                delta::apply(part(base, &chunk), restored, factor, dtype, out)
+        let measured = work.into_par_iter().map(|(i, chunk, out)| {
+            with_scratch(|Scratch { restored, coeffs, levels, .. }| {
+                levels_of(i, &chunk, levels)?;
+                coding.dequantize(levels, &chunk, coeffs, restored)?;
+                delta::apply(part(base, &chunk), restored, factor, dtype, out)?;
+                measure(&chunk, out)
             })
-        })?;
+        });
+        // In the order of the chunks, so that it does not depend on the threads.
+        sum = measured.collect::<Result<Vec<f64>>>()?.iter().fold(sum, |sum, next| sum + next);
         sink(&buffer)?;
     }
-    Ok(())
+    BUFFER.set(buffer);
+    Ok(sum)
 }
 
 /// Buffers that a thread uses for one chunk after another: fresh memory costs more than most of the stages.
@@ -136,6 +167,7 @@ struct Scratch {
     delta: Vec<f32>,
     restored: Vec<f32>,
     coeffs: Vec<f32>,
+    levels: Levels,
 }
 
 fn with_scratch<T>(f: impl FnOnce(&mut Scratch) -> T) -> T {

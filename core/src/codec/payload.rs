@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::levels::{Coding, Levels};
 use crate::entropy::{
-    BitReader, BitWriter, Model, decode_ints, detokenize, encode_ints, histogram, tokenize,
+    BitReader, BitWriter, Model, Stream, decode_ints, detokenize, encode_ints, histogram, tokenize,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::quantize::{Quantizer, trellis};
@@ -39,18 +39,23 @@ struct ChunkBytes<'a> {
     means: Range<usize>,
 }
 
-/// The levels of one chunk as symbols, one vector a stream, and the bits that tokens leave over.
-struct Packed {
+/// The levels of one chunk while they wait for the rest of their tensor, in little memory.
+pub(super) struct Packed {
     /// As in [`ChunkBytes`].
     count: usize,
-    streams: Vec<Vec<u8>>,
-    /// How often each symbol occurs in each stream.
-    counts: Vec<[u64; 256]>,
+    /// Positions that are in no stream, since a reader has them from the parameters.
+    implied: Vec<u32>,
+    streams: Vec<Stream>,
+    /// The bits that tokens leave over.
     extra: Vec<u8>,
+    ranges: Vec<(f32, f32)>,
+    means: Vec<f32>,
+    /// See [`Levels::fit`].
+    pub(super) fit: (f64, f64),
 }
 
-/// Writes the payload of `levels`, one item a chunk.
-pub(super) fn write(coding: &Coding, factor: f32, levels: Vec<Levels>) -> Vec<u8> {
+/// Writes the payload of `packed`, one item a chunk.
+pub(super) fn write(coding: &Coding, factor: f32, packed: &[Packed]) -> Result<Vec<u8>> {
     let mut out = Writer::default();
     coding.transform.write(&mut out);
     coding.quantizer.write(&mut out);
@@ -64,34 +69,59 @@ pub(super) fn write(coding: &Coding, factor: f32, levels: Vec<Levels>) -> Vec<u8
         out.bytes(&stream);
     }
     if matches!(coding.quantizer, Quantizer::MinMax(_)) {
-        write_parameters(coding, &levels, &mut out);
+        write_parameters(coding, packed, &mut out);
     }
 
-    let packed: Vec<Packed> = levels.into_par_iter().map(|levels| pack(coding, levels)).collect();
     let models: Vec<Option<Model>> = (coding.streams().into_iter().enumerate())
-        .map(|(i, used)| used.then(|| Model::fit(&sum(packed.iter().map(|p| &p.counts[i])), packed.len())))
+        .map(|(i, used)| {
+            used.then(|| Model::fit(&sum(packed.iter().map(|p| p.streams[i].counts())), packed.len()))
+        })
         .collect();
     models.iter().flatten().for_each(|model| model.write(&mut out));
 
-    let encode = |packed: &Packed| {
+    let encode = |packed: &Packed| -> Result<Vec<u8>> {
         let mut chunk = Writer::default();
         if coding.stores_count() {
             chunk.varint(packed.count as u64);
         }
-        for (model, symbols) in models.iter().zip(&packed.streams) {
+        for (model, stream) in models.iter().zip(&packed.streams) {
             let Some(model) = model else { continue };
-            let mut stream = Vec::new();
-            model.encode(symbols, &mut stream);
-            chunk.bytes(&stream);
+            chunk.bytes(&stream.encode(model)?);
         }
         if coding.has_extra() {
             chunk.bytes(&packed.extra);
         }
-        chunk.0
+        Ok(chunk.0)
     };
-    let chunks: Vec<Vec<u8>> = packed.par_iter().map(encode).collect();
-    out.0.extend(chunks.concat());
-    out.0
+    let chunks = packed.par_iter().map(encode).collect::<Result<Vec<_>>>()?;
+    out.0.reserve_exact(chunks.iter().map(Vec::len).sum());
+    chunks.iter().for_each(|chunk| out.0.extend(chunk));
+    Ok(out.0)
+}
+
+impl Packed {
+    pub(super) fn new(coding: &Coding, levels: &mut Levels) -> Self {
+        let extra = levels.tokenize(coding);
+        Self {
+            count: coding.count(levels),
+            implied: if coding.transform.stores_positions() { Vec::new() } else { levels.positions.clone() },
+            streams: levels.symbols.iter().map(|symbols| Stream::new(symbols)).collect(),
+            extra,
+            ranges: levels.ranges.clone(),
+            means: levels.means.clone(),
+            fit: levels.fit,
+        }
+    }
+
+    /// Inverse of [`Self::new`]; replaces the content of `levels`.
+    pub(super) fn unpack(&self, coding: &Coding, chunk: &Chunk, levels: &mut Levels) -> Result<()> {
+        levels.symbols.resize_with(self.streams.len(), Vec::new);
+        self.streams.iter().zip(&mut levels.symbols).try_for_each(|(stream, to)| stream.unpack(to))?;
+        levels.positions.clone_from(&self.implied);
+        levels.ranges.clone_from(&self.ranges);
+        levels.means.clone_from(&self.means);
+        levels.detokenize(coding, chunk, &self.extra)
+    }
 }
 
 impl<'a> Payload<'a> {
@@ -179,38 +209,25 @@ impl<'a> Payload<'a> {
         Ok(())
     }
 
-    /// Decodes the levels of chunk `index`.
-    pub(crate) fn levels(&self, index: usize) -> Result<Levels> {
+    /// Decodes the levels of chunk `index`; replaces the content of `levels`.
+    pub(crate) fn levels(&self, index: usize, chunk: &Chunk, levels: &mut Levels) -> Result<()> {
         let missing = || Error::corrupt(format!("there is no chunk {index}"));
         let bytes = self.chunks.get(index).ok_or_else(missing)?;
-        let chunk = self.coding.grid.chunk(index);
-        let implied = self.coding.transform.implied_positions(&chunk);
-        let kept = implied.as_ref().map_or(bytes.count, Vec::len);
-        let mut positions = implied.unwrap_or_default();
-        let counts = self.coding.counts(&chunk, kept);
-        let mut streams = Vec::with_capacity(counts.len());
-        for ((model, bytes), &count) in self.models.iter().zip(&bytes.streams).zip(&counts) {
-            streams.push(model.as_ref().map_or(Ok(Vec::new()), |model| model.decode_new(bytes, count))?);
+        self.coding.transform.implied_positions(chunk, &mut levels.positions);
+        let counts = self.coding.counts(chunk, bytes.count + levels.positions.len());
+        levels.symbols.resize_with(counts.len(), Vec::new);
+        let streams = self.models.iter().zip(&bytes.streams).zip(&mut levels.symbols).zip(counts);
+        for (((model, bytes), to), count) in streams {
+            match model {
+                Some(model) => model.decode_to(bytes, count, to)?,
+                None => to.clear(),
+            }
         }
-        let mut extra = BitReader::new(bytes.extra);
-        let (second, tokens) = (streams.pop().unwrap_or_default(), streams.pop().unwrap_or_default());
-        if self.coding.transform.stores_positions() {
-            positions = read_positions(&second, &mut extra, chunk.len())?;
-        }
-        let mut integers = vec![0i32; tokens.len()];
-        detokenize(&tokens, &mut extra, &mut integers)?;
-        if self.coding.quantizer == Quantizer::Rest {
-            let mut odd = vec![0i32; second.len()];
-            detokenize(&second, &mut extra, &mut odd)?;
-            integers = trellis::join([&integers, &odd])?;
-        }
-        if extra.used("the extra bits of a chunk")? != bytes.extra.len() {
-            return Err(Error::corrupt("extra bits left over in a chunk"));
-        }
-        let part = |range: &Range<usize>| self.ranges.get(range.clone()).unwrap_or_default().to_vec();
-        let means = self.means.get(bytes.means.clone()).unwrap_or_default().to_vec();
-        let ranges = part(&bytes.ranges);
-        Ok(Levels { symbols: streams, integers, positions, ranges, means, fit: (0.0, 0.0) })
+        levels.ranges.clear();
+        levels.ranges.extend(self.ranges.get(bytes.ranges.clone()).unwrap_or_default());
+        levels.means.clear();
+        levels.means.extend(self.means.get(bytes.means.clone()).unwrap_or_default());
+        levels.detokenize(&self.coding, chunk, bytes.extra)
     }
 
     fn read_parameters(&mut self, input: &mut Reader<'_>, limit: usize) -> Result<()> {
@@ -242,10 +259,10 @@ fn limit(bytes: &[u8]) -> usize {
 }
 
 /// The block parameters of all chunks: extremes, then means.
-fn write_parameters(coding: &Coding, levels: &[Levels], out: &mut Writer) {
+fn write_parameters(coding: &Coding, packed: &[Packed], out: &mut Writer) {
     let exact = coding.predecessor();
-    let ranges = || levels.iter().flat_map(|chunk| &chunk.ranges);
-    let means = || levels.iter().flat_map(|chunk| chunk.means.iter().copied());
+    let ranges = || packed.iter().flat_map(|chunk| &chunk.ranges);
+    let means = || packed.iter().flat_map(|chunk| chunk.means.iter().copied());
     write_floats(ranges().map(|range| range.0), exact, out);
     write_floats(ranges().map(|range| range.1), exact, out);
     match exact {
@@ -279,38 +296,57 @@ fn read_floats(input: &mut Reader<'_>, count: usize, exact: bool) -> Result<Vec<
     Ok(decode_ints(input, count)?.into_iter().map(value).collect())
 }
 
-/// Levels to symbols. After the symbol contexts come two lists of tokens: of integers, and of the gaps between positions
-/// or, where a trellis has two quantisers, of the integers of the second.
-fn pack(coding: &Coding, levels: Levels) -> Packed {
-    let mut extra = BitWriter::default();
-    let mut streams = levels.symbols;
-    let (mut tokens, mut second) = (Vec::new(), Vec::new());
-    let mut count = levels.positions.len();
-    if coding.transform.stores_positions() {
-        let mut next = 0;
-        let distances: Vec<i32> = (levels.positions.iter())
-            .map(|&at| {
-                let gap = at - next;
-                next = at + 1;
-                gap as i32
-            })
-            .collect();
-        tokenize(&distances, &mut second, &mut extra);
+impl Levels {
+    /// Makes tokens of the integers, and of the gaps between stored positions or, along a trellis, of the integers from
+    /// the second quantiser; gives the bits that these leave over.
+    fn tokenize(&mut self, coding: &Coding) -> Vec<u8> {
+        let mut extra = BitWriter::default();
+        let [.., tokens, second] = self.symbols.as_mut_slice() else { return Vec::new() };
+        tokens.clear();
+        second.clear();
+        if coding.transform.stores_positions() {
+            let mut next = 0;
+            let distances: Vec<i32> = (self.positions.iter())
+                .map(|&at| {
+                    let gap = at - next;
+                    next = at + 1;
+                    gap as i32
+                })
+                .collect();
+            tokenize(&distances, second, &mut extra);
+        }
+        if coding.quantizer == Quantizer::Rest {
+            let [even, odd] = trellis::split(&self.integers);
+            tokenize(&even, tokens, &mut extra);
+            tokenize(&odd, second, &mut extra);
+        } else {
+            tokenize(&self.integers, tokens, &mut extra);
+        }
+        extra.finish()
     }
-    if coding.quantizer == Quantizer::Rest {
-        let [even, odd] = trellis::split(&levels.integers);
-        tokenize(&even, &mut tokens, &mut extra);
-        tokenize(&odd, &mut second, &mut extra);
-        count = even.len();
-    } else {
-        tokenize(&levels.integers, &mut tokens, &mut extra);
+
+    /// Inverse of [`Self::tokenize`]. Errors: Corrupt, Truncated.
+    fn detokenize(&mut self, coding: &Coding, chunk: &Chunk, bytes: &[u8]) -> Result<()> {
+        let mut extra = BitReader::new(bytes);
+        let [.., tokens, second] = self.symbols.as_slice() else { return Ok(()) };
+        if coding.transform.stores_positions() {
+            self.positions = read_positions(second, &mut extra, chunk.len())?;
+        }
+        self.integers.resize(tokens.len(), 0);
+        detokenize(tokens, &mut extra, &mut self.integers)?;
+        if coding.quantizer == Quantizer::Rest {
+            let mut odd = vec![0; second.len()];
+            detokenize(second, &mut extra, &mut odd)?;
+            self.integers = trellis::join([&self.integers, &odd])?;
+        }
+        match extra.used("the extra bits of a chunk")? == bytes.len() {
+            true => Ok(()),
+            false => Err(Error::corrupt("extra bits left over in a chunk")),
+        }
     }
-    streams.extend([tokens, second]);
-    let counts = streams.iter().map(|stream| histogram(stream)).collect();
-    Packed { count, streams, counts, extra: extra.finish() }
 }
 
-fn sum<'a>(counts: impl Iterator<Item = &'a [u64; 256]>) -> [u64; 256] {
+fn sum<'a>(counts: impl Iterator<Item = &'a [u64]>) -> [u64; 256] {
     counts.fold([0; 256], |mut total, counts| {
         total.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
         total
@@ -340,6 +376,14 @@ impl Coding {
         self.quantizer.classes().len() > 1
     }
 
+    /// The [`ChunkBytes::count`] of `levels` that have become tokens.
+    fn count(&self, levels: &Levels) -> usize {
+        match (&self.quantizer, levels.symbols.as_slice()) {
+            (Quantizer::Rest, [.., tokens, _]) => tokens.len(),
+            _ => levels.positions.len(),
+        }
+    }
+
     /// Whether chunks say how many tokens they have.
     fn stores_count(&self) -> bool {
         self.transform.stores_positions() || self.quantizer == Quantizer::Rest && !self.transform.says_all()
@@ -367,30 +411,37 @@ impl Coding {
         }
         let bands = self.transform.bands(chunk, 0);
         let (mut ranges, mut means) = (0, 0);
-        for class in chunk.blocks.clone().map(|i| self.class(i)) {
+        for (class, blocks) in self.tally(chunk) {
             if !self.is_transformed(class) {
-                means += 1;
+                means += blocks;
                 continue;
             }
             for &band in &bands {
                 match self.width(class, band).0 {
-                    0 => means += 1,
-                    _ => ranges += 1,
+                    0 => means += blocks,
+                    _ => ranges += blocks,
                 }
             }
         }
         (ranges, means)
     }
 
+    /// The classes in `chunk`, and how many blocks each has there.
+    fn tally(&self, chunk: &Chunk) -> impl Iterator<Item = (u8, usize)> {
+        let mut blocks = [0; 256];
+        chunk.blocks.clone().for_each(|i| blocks[usize::from(self.class(i))] += 1);
+        (0..=u8::MAX).zip(blocks).filter(|&(_, blocks)| blocks > 0)
+    }
+
     /// Number of symbols in each stream of `chunk`, given its [`ChunkBytes::count`].
     pub(super) fn counts(&self, chunk: &Chunk, count: usize) -> Vec<usize> {
         let bands = self.transform.bands(chunk, count);
         let mut counts = vec![0; self.contexts()];
-        for class in chunk.blocks.clone().map(|i| self.class(i)) {
+        for (class, blocks) in self.tally(chunk) {
             for &band in bands.iter().filter(|_| self.is_transformed(class)) {
                 let (bits, context) = self.width(class, band);
                 if bits > 0 {
-                    counts[context] += band.len;
+                    counts[context] += band.len * blocks;
                 }
             }
         }

@@ -190,6 +190,18 @@ fn restored(coding: &Coding, levels: &Levels) -> Vec<f32> {
     restored
 }
 
+/// The levels of a matrix of one chunk.
+fn quantized(coding: &Coding, delta: &[f32]) -> Levels {
+    let mut levels = Levels::default();
+    coding.quantize(delta, &coding.grid.chunk(0), &mut Vec::new(), &mut levels);
+    levels
+}
+
+/// Its payload.
+fn written(coding: &Coding, factor: f32, levels: &Levels) -> Vec<u8> {
+    payload::write(coding, factor, &[Packed::new(coding, &mut levels.clone())]).unwrap()
+}
+
 /// What a reader gets from `payload`, on a base of zeros.
 fn decoded(payload: &[u8], grid: &Grid) -> Vec<f32> {
     let payload = Payload::read(payload, grid.rows, grid.cols).unwrap();
@@ -244,8 +256,7 @@ fn every_case_is_reproduced() {
         let plan = case.plan("none").unwrap();
         let coding = case.coding(&plan);
         let tolerance = if case.wavelet { 0.0 } else { TOLERANCE };
-        let chunk = coding.grid.chunk(0);
-        let mut levels = coding.quantize(case.delta, &chunk);
+        let mut levels = quantized(&coding, case.delta);
 
         let bands = Bands::of(&coding, &levels, if case.wavelet { case.block / 2 } else { case.block });
         assert_eq!(bands.indices, case.recorded("indices").unwrap(), "{}: indices", case.id);
@@ -266,7 +277,7 @@ fn every_case_is_reproduced() {
 
         let own = restored(&coding, &levels);
         case.assert_reconstruction("end to end", &own, END_TO_END);
-        let payload = payload::write(&coding, 1.0, vec![coding.quantize(case.delta, &chunk)]);
+        let payload = written(&coding, 1.0, &levels);
         assert_eq!(decoded(&payload, &case.grid), own, "{}: through bytes", case.id);
         if case.entry["bits_tie_at_boundary"] == false {
             assert_eq!(payload, encoded(case.delta, &case.grid, &plan), "{}: the encoder's bytes", case.id);
@@ -303,13 +314,12 @@ fn mean_abs_is_the_final_rescale() {
         let plan = case.plan("mean-abs").unwrap();
         assert_eq!(plan.rescale, Rescale::MeanAbs);
         let coding = case.coding(&plan);
-        let chunk = coding.grid.chunk(0);
-        let levels = coding.quantize(case.delta, &chunk);
+        let levels = quantized(&coding, case.delta);
         let factor = plan.rescale.factor(&Moments::of(plan.rescale, case.delta, &restored(&coding, &levels)));
         assert_close(case.id, &[factor], &[case.entry["rescale_factor"].as_f64().unwrap() as f32], 2e-6);
 
         let Some(expected) = case.recorded("rec_rescaled") else { return };
-        let rescaled = decoded(&payload::write(&coding, factor, vec![levels]), &case.grid);
+        let rescaled = decoded(&written(&coding, factor, &levels), &case.grid);
         assert_close(&format!("{} rescaled", case.id), &rescaled, expected, END_TO_END);
     });
 }

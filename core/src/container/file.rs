@@ -236,5 +236,5 @@ fn seal(metadata: &BTreeMap<String, String>, checks: &BTreeMap<&str, u64>) -> u6
         text.bytes(name.as_bytes());
         text.u64(*check);
     }
-    super::record::digest(&text.0)
+    super::digest(&text.0)
 }

@@ -1,8 +1,6 @@
 //! One record: a header and a body (FORMAT.md, "Record"). Its checksum belongs to the entry that holds it.
 
-use std::hash::Hasher;
-
-use twox_hash::XxHash3_64;
+use delta_dct_digest::Digest;
 
 use crate::error::{Error, Result};
 use crate::tensor::Dtype;
@@ -17,7 +15,7 @@ const MAX_DIMENSIONS: u64 = 64;
 pub(crate) struct Record<'a> {
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
-    /// [`digest`] of the tensor's bytes as the encoder reconstructed them.
+    /// Digest of the tensor's bytes as the encoder reconstructed them.
     pub(crate) result: u64,
     pub(crate) body: Body<'a>,
 }
@@ -44,18 +42,13 @@ pub(crate) struct Link {
     pub(crate) dtype: Dtype,
     /// Leading rows (of dimension 0) that are used; 1 for a scalar.
     pub(crate) rows: usize,
-    /// [`digest`] of the bytes of those rows.
+    /// Digest of the bytes of those rows.
     pub(crate) digest: u64,
-}
-
-/// Identity of some bytes: XXH3 with 64 bits and seed 0.
-pub(crate) fn digest(bytes: &[u8]) -> u64 {
-    XxHash3_64::oneshot(bytes)
 }
 
 /// Checksum of an entry of the file: XXH3 with 64 bits over its name, a zero byte, and its content.
 pub(crate) fn checksum(name: &str, content: &[u8]) -> u64 {
-    let mut hasher = XxHash3_64::new();
+    let mut hasher = Digest::default();
     hasher.write(name.as_bytes());
     hasher.write(&[0]);
     hasher.write(content);

@@ -17,10 +17,12 @@ mod bits;
 mod frequencies;
 mod ints;
 mod rans;
+mod stream;
 
 pub(crate) use bits::{BitReader, BitWriter};
 pub(crate) use frequencies::cost;
 pub(crate) use ints::{decode_ints, detokenize, encode_ints, tokenize};
+pub(crate) use stream::Stream;
 
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
@@ -131,10 +133,16 @@ impl Model {
 
     /// The `count` symbols of one stream, allocated only if the stream can hold them. Fails as [`Self::decode`] does.
     pub(crate) fn decode_new(&self, bytes: &[u8], count: usize) -> Result<Vec<u8>> {
-        self.check_plausible(bytes, count)?;
-        let mut symbols = vec![0; count];
-        self.decode(bytes, &mut symbols)?;
+        let mut symbols = Vec::new();
+        self.decode_to(bytes, count, &mut symbols)?;
         Ok(symbols)
+    }
+
+    /// [`Self::decode_new`] into memory that is there already; replaces the content of `symbols`.
+    pub(crate) fn decode_to(&self, bytes: &[u8], count: usize, symbols: &mut Vec<u8>) -> Result<()> {
+        self.check_plausible(bytes, count)?;
+        symbols.resize(count, 0);
+        self.decode(bytes, symbols)
     }
 
     /// How many bytes a stream of `count` symbols has, where that does not depend on the symbols.
@@ -197,9 +205,16 @@ fn split_pairs(pairs: &mut [u8], symbols: &mut [u8]) -> Result<()> {
 
 /// How often each symbol occurs.
 pub(crate) fn histogram(symbols: &[u8]) -> [u64; 256] {
+    const FEW: u8 = 4;
+    let mut counts = [0; 256];
+    // Not the largest symbol, but not less than it: cheaper, and as good here.
+    let bound = symbols.iter().fold(0, |bound, &symbol| bound | symbol);
+    if bound < FEW {
+        counts.iter_mut().zip(0..=bound).for_each(|(n, symbol)| *n = count(symbols, symbol));
+        return counts;
+    }
     // Four tables, so that equal symbols in a row do not wait for each other.
     let mut tables = [[0u32; 256]; 4];
-    let mut counts = [0; 256];
     for run in symbols.chunks(u32::MAX as usize) {
         let (fours, rest) = run.as_chunks::<4>();
         for four in fours {
@@ -213,6 +228,12 @@ pub(crate) fn histogram(symbols: &[u8]) -> [u64; 256] {
         }
     }
     counts
+}
+
+/// How often `symbol` occurs, counted in bytes, which vectors hold the most of.
+fn count(symbols: &[u8], symbol: u8) -> u64 {
+    let count_run = |run: &[u8]| run.iter().map(|&x| u8::from(x == symbol)).sum::<u8>();
+    symbols.chunks(usize::from(u8::MAX)).map(|run| u64::from(count_run(run))).sum()
 }
 
 #[cfg(test)]

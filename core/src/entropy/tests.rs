@@ -189,6 +189,16 @@ fn every_distribution_comes_back_and_the_naive_decoder_agrees() {
 }
 
 #[test]
+fn every_symbol_is_counted_in_small_and_large_alphabets() {
+    for (alphabet, len) in [1usize, 2, 3, 4, 5, 8, 200].into_iter().flat_map(|a| COUNTS.map(|len| (a, len))) {
+        let symbols: Vec<u8> = (0..len).map(|i| (i * i / 3 % alphabet) as u8).collect();
+        let mut naive = [0; 256];
+        symbols.iter().for_each(|&symbol| naive[usize::from(symbol)] += 1);
+        assert_eq!(histogram(&symbols), naive, "{alphabet} {len}");
+    }
+}
+
+#[test]
 fn streams_are_near_their_entropy() {
     for (name, symbols) in [500, 4000, 5000, 100_000].into_iter().flat_map(samples) {
         let counts = histogram(&symbols);

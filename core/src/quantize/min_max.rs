@@ -119,15 +119,16 @@ impl std::str::FromStr for Importance {
     }
 }
 
-/// The levels of one band, appended to `levels`; gives (lo, hi). `exact` keeps the extremes in full precision, even
-/// with one bit.
+/// The levels of one band into `levels` (one per element of `coeffs`); gives (lo, hi). `exact` keeps the extremes in full
+/// precision, even with one bit.
 #[inline(always)]
-pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut Vec<u8>) -> (f32, f32) {
+pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut [u8]) -> (f32, f32) {
     // Adding 0 makes a negative zero a positive one: a file knows only that.
     let positive = |(lo, hi): (f32, f32)| (lo + 0.0, hi + 0.0);
+    let levels_and_coeffs = levels.iter_mut().zip(coeffs);
     if bits == 1 && !exact {
-        levels.extend(coeffs.iter().map(|&x| u8::from(x >= 0.0)));
-        return positive(halves(coeffs));
+        levels_and_coeffs.for_each(|(level, &x)| *level = u8::from(x >= 0.0));
+        return positive(halves(coeffs, levels.iter().map(|&level| usize::from(level)).sum()));
     }
     let (lo, hi) = match (extremes(coeffs), exact) {
         (range, true) => positive(range),
@@ -135,10 +136,9 @@ pub(crate) fn quantize_band(coeffs: &[f32], bits: u8, exact: bool, levels: &mut 
     };
     let n = ((1u32 << bits) - 1) as f32;
     let width = hi - lo;
-    if width == 0.0 {
-        levels.resize(levels.len() + coeffs.len(), 0);
-    } else {
-        levels.extend(coeffs.iter().map(|&x| nearest((x - lo) / width * n)));
+    match width == 0.0 {
+        true => levels.fill(0),
+        false => levels_and_coeffs.for_each(|(level, &x)| *level = nearest((x - lo) / width * n)),
     }
     (lo, hi)
 }
@@ -156,8 +156,11 @@ fn nearest(x: f32) -> u8 {
 pub(crate) fn dequantize_band(levels: &[u8], bits: u8, (lo, hi): (f32, f32), coeffs: &mut [f32]) {
     let n = ((1u32 << bits) - 1) as f32;
     let width = hi - lo;
-    for (value, &level) in coeffs.iter_mut().zip(levels) {
-        *value = f32::from(level) / n * width + lo;
+    let levels_and_values = coeffs.iter_mut().zip(levels);
+    match bits {
+        // A division by 1 changes nothing but takes its time.
+        1 => levels_and_values.for_each(|(value, &level)| *value = f32::from(level) * width + lo),
+        _ => levels_and_values.for_each(|(value, &level)| *value = f32::from(level) / n * width + lo),
     }
 }
 
@@ -176,19 +179,23 @@ fn extremes(values: &[f32]) -> (f32, f32) {
             hi[i] = if run[i] > hi[i] { run[i] } else { hi[i] };
         }
     }
-    let lo = lo.iter().chain(rest).fold(first, |a, &b| a.min(b));
-    let hi = hi.iter().chain(rest).fold(first, |a, &b| a.max(b));
-    (lo, hi)
+    // Halves upon halves, since one after the other they would wait for each other.
+    for half in [4, 2, 1] {
+        for i in 0..half {
+            lo[i] = lo[i].min(lo[i + half]);
+            hi[i] = hi[i].max(hi[i + half]);
+        }
+    }
+    rest.iter().fold((lo[0], hi[0]), |(lo, hi), &x| (lo.min(x), hi.max(x)))
 }
 
-/// Means of the values below zero and of the others, rounded to bfloat16 (0 where there are none).
+/// Means of the values below zero and of the others, `above` of them, rounded to bfloat16 (0 where there are none).
 #[inline(always)]
-fn halves(values: &[f32]) -> (f32, f32) {
-    let (mut sums, mut sizes, mut counts) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+fn halves(values: &[f32], above: usize) -> (f32, f32) {
+    let (mut sums, mut sizes) = ([0.0f32; LANES], [0.0f32; LANES]);
     let mut add = |i: usize, x: f32| {
         sums[i] += x;
         sizes[i] += x.abs();
-        counts[i] += if x >= 0.0 { 1.0 } else { 0.0 };
     };
     let (runs, rest) = values.as_chunks::<LANES>();
     for run in runs {
@@ -196,9 +203,9 @@ fn halves(values: &[f32]) -> (f32, f32) {
     }
     rest.iter().enumerate().for_each(|(i, &x)| add(i, x));
     let total = |lanes: [f32; LANES]| lanes.iter().sum::<f32>();
-    let (sum, size, above) = (total(sums), total(sizes), total(counts));
-    let mean = |sum: f32, n: f32| half::bf16::from_f32(if n == 0.0 { 0.0 } else { sum / n }).to_f32();
-    (mean((sum - size) / 2.0, values.len() as f32 - above), mean((sum + size) / 2.0, above))
+    let (sum, size) = (total(sums), total(sizes));
+    let mean = |sum: f32, n: usize| half::bf16::from_f32(if n == 0 { 0.0 } else { sum / n as f32 }).to_f32();
+    (mean((sum - size) / 2.0, values.len() - above), mean((sum + size) / 2.0, above))
 }
 
 /// The bfloat16 next to `x` on the side of `limit` (an infinity); `x` itself if it is one. Stays finite.

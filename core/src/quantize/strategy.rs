@@ -48,14 +48,18 @@ impl Strategy {
     pub(crate) fn allocate(&self, scores: &[f64], drop_rest: bool) -> Vec<Option<u8>> {
         let mut order: Vec<usize> = (0..scores.len()).collect();
         let score = |i: &usize| scores.get(*i).copied().unwrap_or(0.0);
-        order.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        let rank = |a: &usize, b: &usize| score(b).total_cmp(&score(a)).then(a.cmp(b));
         let mut classes = vec![None; scores.len()];
-        let mut left = order.as_slice();
+        let mut left = order.as_mut_slice();
         for (class, &(_, share)) in self.0.iter().enumerate() {
             let wanted = (scores.len() as f64 * share).round_ties_even() as usize;
             let last = class + 1 == self.0.len() && !drop_rest;
-            let (now, rest) = left.split_at(if last { left.len() } else { wanted.min(left.len()) });
-            for &block in now {
+            let wanted = if last { left.len() } else { wanted.min(left.len()) };
+            if wanted < left.len() {
+                left.select_nth_unstable_by(wanted, rank);
+            }
+            let (now, rest) = left.split_at_mut(wanted);
+            for &mut block in now {
                 classes[block] = Some(class as u8);
             }
             left = rest;

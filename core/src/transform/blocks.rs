@@ -19,6 +19,13 @@ impl Blocks {
         Self { side, rows: chunk.rows.len(), cols: chunk.cols, across: chunk.cols.div_ceil(side) }
     }
 
+    /// Blocks that lie one under the other in `values`, and their indices.
+    #[cfg(test)]
+    pub(super) fn column(side: usize, values: &[f32]) -> (Self, Vec<usize>) {
+        let rows = values.len() / side;
+        (Self { side, rows, cols: side, across: 1 }, (0..rows / side).collect())
+    }
+
     /// Height and width of the part of block `i` that lies inside the matrix, and the index of its first weight.
     #[inline(always)]
     fn inside(&self, i: usize) -> (usize, usize, usize) {
@@ -26,36 +33,47 @@ impl Blocks {
         (self.side.min(self.rows - row), self.side.min(self.cols - col), row * self.cols + col)
     }
 
-    /// Copies blocks `which` (indices in the chunk) out of `chunk`, one after the other, row-major.
-    pub(crate) fn gather(&self, chunk: &[f32], which: &[usize]) -> Vec<f32> {
-        let mut blocks = vec![0.0; which.len() * self.side * self.side];
+    /// Copies blocks `which` (indices in the chunk) out of `chunk`, one after the other, row-major, into `blocks`.
+    pub(crate) fn gather(&self, chunk: &[f32], which: &[usize], blocks: &mut [f32]) {
         for (&i, block) in which.iter().zip(blocks.chunks_exact_mut(self.side * self.side)) {
-            let (height, width, first) = self.inside(i);
-            for (row, values) in block.chunks_exact_mut(self.side).take(height).enumerate() {
-                let start = first + row * self.cols;
-                copy(&chunk[start..start + width], &mut values[..width]);
-            }
+            self.load(chunk, i, block, self.side);
         }
-        blocks
     }
 
     /// Copies blocks `which` back into `chunk`, without the padding.
     pub(crate) fn scatter(&self, blocks: &[f32], which: &[usize], chunk: &mut [f32]) {
         for (&i, block) in which.iter().zip(blocks.chunks_exact(self.side * self.side)) {
-            let (height, width, first) = self.inside(i);
-            for (row, values) in block.chunks_exact(self.side).take(height).enumerate() {
-                let start = first + row * self.cols;
-                copy(&values[..width], &mut chunk[start..start + width]);
-            }
+            self.store(block, self.side, i, chunk);
+        }
+    }
+
+    /// Copies block `i` into the first columns of a matrix with `stride` values a row.
+    #[inline(always)]
+    pub(super) fn load(&self, chunk: &[f32], i: usize, matrix: &mut [f32], stride: usize) {
+        let (height, width, first) = self.inside(i);
+        if height.min(width) < self.side {
+            matrix.chunks_mut(stride).take(self.side).for_each(|row| row[..self.side].fill(0.0));
+        }
+        for row in 0..height {
+            copy(&chunk[first + row * self.cols..][..width], &mut matrix[row * stride..][..width]);
+        }
+    }
+
+    /// Inverse of [`Self::load`], without the padding.
+    #[inline(always)]
+    pub(super) fn store(&self, matrix: &[f32], stride: usize, i: usize, chunk: &mut [f32]) {
+        let (height, width, first) = self.inside(i);
+        for row in 0..height {
+            copy(&matrix[row * stride..][..width], &mut chunk[first + row * self.cols..][..width]);
         }
     }
 
     /// Sets every weight of block `i` to `value`.
+    #[inline(always)]
     pub(crate) fn fill(&self, i: usize, value: f32, chunk: &mut [f32]) {
         let (height, width, first) = self.inside(i);
         for row in 0..height {
-            let start = first + row * self.cols;
-            chunk[start..start + width].fill(value);
+            set(&mut chunk[first + row * self.cols..][..width], value);
         }
     }
 
@@ -96,6 +114,7 @@ impl Blocks {
 /// Copies a row; the usual widths without a call.
 #[inline(always)]
 fn copy(from: &[f32], to: &mut [f32]) {
+    #[inline(always)]
     fn fixed<const N: usize>(from: &[f32], to: &mut [f32]) {
         if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
             *to = *from;
@@ -107,6 +126,23 @@ fn copy(from: &[f32], to: &mut [f32]) {
         16 => fixed::<16>(from, to),
         32 => fixed::<32>(from, to),
         _ => to.copy_from_slice(from),
+    }
+}
+
+/// Fills a row; the usual widths without a loop.
+#[inline(always)]
+fn set(row: &mut [f32], value: f32) {
+    #[inline(always)]
+    fn fixed<const N: usize>(row: &mut [f32], value: f32) {
+        if let Some(row) = row.first_chunk_mut::<N>() {
+            *row = [value; N];
+        }
+    }
+    match row.len() {
+        8 => fixed::<8>(row, value),
+        16 => fixed::<16>(row, value),
+        32 => fixed::<32>(row, value),
+        _ => row.fill(value),
     }
 }
 

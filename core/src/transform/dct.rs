@@ -44,6 +44,14 @@ impl Dct {
         self.block
     }
 
+    /// How many blocks to transform at once, so that they stay in the nearest cache, and the number of their values.
+    pub(crate) fn blocks_at_once(&self) -> (usize, usize) {
+        const VALUES: usize = 1 << 12;
+        let area = self.block * self.block;
+        let blocks = VALUES.div_ceil(area);
+        (blocks, blocks * area)
+    }
+
     /// Replaces every block (`block` x `block`, row-major, one after the other) by its coefficients, stored column
     /// by column. `blocks` holds a whole number of blocks.
     pub(crate) fn forward(&self, blocks: &mut [f32]) {

@@ -17,6 +17,7 @@ use std::str::FromStr;
 use bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Arch, Simd, WithSimd};
 
+use super::Blocks;
 use super::transpose::{Strip, collect, spread};
 use super::wavelet::{Level, Wavelet};
 use crate::error::{Error, Result};
@@ -172,15 +173,9 @@ impl Dwt {
         self.coefficients
     }
 
-    /// How many blocks lie side by side in one strip.
+    /// How many blocks lie side by side in one strip: as many as the nearest cache has room for.
     fn blocks_at_once(&self) -> usize {
-        (64 / self.block.next_multiple_of(8)).max(1)
-    }
-
-    /// Values and coefficients of one strip of blocks.
-    fn chunks(&self) -> (usize, usize) {
-        let blocks = self.blocks_at_once();
-        (blocks * self.block * self.block, blocks * self.coefficients)
+        (2048 / self.block.next_multiple_of(8).pow(2)).max(1)
     }
 
     /// Side of a block.
@@ -203,15 +198,14 @@ impl Dwt {
         &self.wavelet
     }
 
-    /// The kept coefficients of every block: `blocks` (each `block` x `block`, row-major, one after the other) to
-    /// `coeffs` ([`Dwt::coefficients`] per block).
-    pub(crate) fn forward(&self, blocks: &[f32], coeffs: &mut [f32]) {
-        Arch::new().dispatch(Forward { dwt: self, blocks, coeffs });
+    /// The kept coefficients of blocks `which` of a chunk, one block after the other ([`Dwt::coefficients`] each).
+    pub(crate) fn forward(&self, blocks: &Blocks, chunk: &[f32], which: &[usize], coeffs: &mut [f32]) {
+        Arch::new().dispatch(Forward { dwt: self, blocks, chunk, which, coeffs });
     }
 
-    /// The blocks of kept coefficients, the inverse of [`Dwt::forward`].
-    pub(crate) fn inverse(&self, coeffs: &[f32], blocks: &mut [f32]) {
-        Arch::new().dispatch(Inverse { dwt: self, coeffs, blocks });
+    /// The inverse of [`Dwt::forward`]: writes blocks `which` of a chunk.
+    pub(crate) fn inverse(&self, coeffs: &[f32], blocks: &Blocks, which: &[usize], chunk: &mut [f32]) {
+        Arch::new().dispatch(Inverse { dwt: self, coeffs, blocks, which, chunk });
     }
 }
 
@@ -242,10 +236,11 @@ impl<'a, S: Simd> Scratch<'a, S> {
     }
 
     #[inline(always)]
-    fn forward(&mut self, blocks: &[f32], coeffs: &mut [f32]) {
-        let (n, strip) = (self.dwt.block, self.strips[0]);
-        for (b, block) in blocks.chunks_exact(n * n).enumerate() {
-            spread(block, n, &mut cast_slice_mut(&mut self.squares)[b * strip.width..], strip.row());
+    fn forward(&mut self, blocks: &Blocks, chunk: &[f32], which: &[usize], coeffs: &mut [f32]) {
+        let strip = self.strips[0];
+        for (b, &i) in which.iter().enumerate() {
+            let square = &mut cast_slice_mut(&mut self.squares)[b * strip.width..];
+            blocks.load(chunk, i, square, strip.row());
         }
         for at in 0..self.strips.len() {
             self.analyse(at);
@@ -282,14 +277,14 @@ impl<'a, S: Simd> Scratch<'a, S> {
     }
 
     #[inline(always)]
-    fn inverse(&mut self, coeffs: &[f32], blocks: &mut [f32]) {
+    fn inverse(&mut self, coeffs: &[f32], blocks: &Blocks, which: &[usize], chunk: &mut [f32]) {
         self.read(coeffs);
         for at in (0..self.strips.len()).rev() {
             self.synthesize(at);
         }
-        let (n, strip) = (self.dwt.block, self.strips[0]);
-        for (b, block) in blocks.chunks_exact_mut(n * n).enumerate() {
-            collect(&cast_slice(&self.squares)[b * strip.width..], strip.row(), block, n);
+        let strip = self.strips[0];
+        for (b, &i) in which.iter().enumerate() {
+            blocks.store(&cast_slice(&self.squares)[b * strip.width..], strip.row(), i, chunk);
         }
     }
 
@@ -338,7 +333,9 @@ impl<'a, S: Simd> Scratch<'a, S> {
 /// [`Dwt::forward`] for one vector unit.
 struct Forward<'a> {
     dwt: &'a Dwt,
-    blocks: &'a [f32],
+    blocks: &'a Blocks,
+    chunk: &'a [f32],
+    which: &'a [usize],
     coeffs: &'a mut [f32],
 }
 
@@ -347,10 +344,11 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (size, count) = self.dwt.chunks();
-        let mut scratch = Scratch::new(simd, self.dwt);
-        for (blocks, coeffs) in self.blocks.chunks(size).zip(self.coeffs.chunks_mut(count)) {
-            scratch.forward(blocks, coeffs);
+        let Self { dwt, blocks, chunk, which, coeffs } = self;
+        let mut scratch = Scratch::new(simd, dwt);
+        let strip = dwt.blocks_at_once();
+        for (which, coeffs) in which.chunks(strip).zip(coeffs.chunks_mut(strip * dwt.coefficients)) {
+            scratch.forward(blocks, chunk, which, coeffs);
         }
     }
 }
@@ -359,7 +357,9 @@ impl WithSimd for Forward<'_> {
 struct Inverse<'a> {
     dwt: &'a Dwt,
     coeffs: &'a [f32],
-    blocks: &'a mut [f32],
+    blocks: &'a Blocks,
+    which: &'a [usize],
+    chunk: &'a mut [f32],
 }
 
 impl WithSimd for Inverse<'_> {
@@ -367,10 +367,11 @@ impl WithSimd for Inverse<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (size, count) = self.dwt.chunks();
-        let mut scratch = Scratch::new(simd, self.dwt);
-        for (coeffs, blocks) in self.coeffs.chunks(count).zip(self.blocks.chunks_mut(size)) {
-            scratch.inverse(coeffs, blocks);
+        let Self { dwt, coeffs, blocks, which, chunk } = self;
+        let mut scratch = Scratch::new(simd, dwt);
+        let strip = dwt.blocks_at_once();
+        for (which, coeffs) in which.chunks(strip).zip(coeffs.chunks(strip * dwt.coefficients)) {
+            scratch.inverse(coeffs, blocks, which, chunk);
         }
     }
 }
@@ -403,6 +404,16 @@ mod tests {
             (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         };
         (0..len).map(|_| next()).collect()
+    }
+
+    fn forward(dwt: &Dwt, values: &[f32], coeffs: &mut [f32]) {
+        let (blocks, which) = Blocks::column(dwt.block, values);
+        dwt.forward(&blocks, values, &which, coeffs);
+    }
+
+    fn inverse(dwt: &Dwt, coeffs: &[f32], values: &mut [f32]) {
+        let (blocks, which) = Blocks::column(dwt.block, values);
+        dwt.inverse(coeffs, &blocks, &which, values);
     }
 
     /// Low and high values by the textbook, in f64.
@@ -482,7 +493,7 @@ mod tests {
                 let Ok(dwt) = Dwt::new(n, wavelet, levels, Keep::All) else { break };
                 assert_eq!(dwt.coefficients(), n * n);
                 let mut coeffs = vec![0.0; blocks.len()];
-                dwt.forward(&blocks, &mut coeffs);
+                forward(&dwt, &blocks, &mut coeffs);
                 let block: Vec<f64> = blocks[n * n..2 * n * n].iter().map(|&x| f64::from(x)).collect();
                 for (ours, exact) in coeffs[n * n..].iter().zip(naive(wavelet, &block, n, levels)) {
                     assert!(
@@ -491,7 +502,7 @@ mod tests {
                     );
                 }
                 let mut back = vec![0.0; blocks.len()];
-                dwt.inverse(&coeffs, &mut back);
+                inverse(&dwt, &coeffs, &mut back);
                 let worst = blocks.iter().zip(&back).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
                 assert!(worst < 5e-6, "{wavelet} {n} {levels}: {worst:e}");
                 if !matches!(wavelet, Wavelet::Cdf53 | Wavelet::Cdf97) {
@@ -499,7 +510,7 @@ mod tests {
                     assert!((gain - 1.0).abs() < 1e-5, "{wavelet} {n} {levels}: energy {gain}");
                     continue;
                 }
-                dwt.forward(&vec![1.0; n * n], &mut coeffs[..n * n]);
+                forward(&dwt, &vec![1.0; n * n], &mut coeffs[..n * n]);
                 let ll = dwt.bands()[0].rows * dwt.bands()[0].cols;
                 let expected = |at| if at < ll { 2f32.powi(levels as i32) } else { 0.0 };
                 assert!(
@@ -541,9 +552,9 @@ mod tests {
                 let all = Dwt::new(n, wavelet, levels, Keep::All).unwrap();
                 let some = Dwt::new(n, wavelet, levels, keep).unwrap();
                 let mut full = vec![0.0; blocks.len()];
-                all.forward(&blocks, &mut full);
+                forward(&all, &blocks, &mut full);
                 let mut coeffs = vec![0.0; 2 * some.coefficients()];
-                some.forward(&blocks, &mut coeffs);
+                forward(&some, &blocks, &mut coeffs);
                 // Take the kept bands out of the full set, and clear the others there.
                 let mut kept = vec![];
                 for block in full.chunks_mut(n * n) {
@@ -561,8 +572,8 @@ mod tests {
                 }
                 assert!(coeffs == kept, "{wavelet} {n} {keep} {levels}");
                 let (mut a, mut b) = (vec![1.0; blocks.len()], vec![2.0; blocks.len()]);
-                all.inverse(&full, &mut a);
-                some.inverse(&coeffs, &mut b);
+                inverse(&all, &full, &mut a);
+                inverse(&some, &coeffs, &mut b);
                 assert!(a == b, "{wavelet} {n} {keep} {levels}");
             }
         }
@@ -575,11 +586,15 @@ mod tests {
             let blocks = noise(5 * n * n);
             let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             let (mut scalar, mut vector) = (vec![0.0; blocks.len()], vec![0.0; blocks.len()]);
-            Forward { dwt: &dwt, blocks: &blocks, coeffs: &mut scalar }.with_simd(pulp::Scalar);
-            dwt.forward(&blocks, &mut vector);
+            let (column, which) = Blocks::column(n, &blocks);
+            let (dwt, column, which) = (&dwt, &column, &which[..]);
+            Forward { dwt, blocks: column, chunk: &blocks, which, coeffs: &mut scalar }
+                .with_simd(pulp::Scalar);
+            forward(dwt, &blocks, &mut vector);
             assert!(bits(&scalar) == bits(&vector), "{wavelet} {n}");
-            Inverse { dwt: &dwt, coeffs: &blocks, blocks: &mut scalar }.with_simd(pulp::Scalar);
-            dwt.inverse(&blocks, &mut vector);
+            Inverse { dwt, coeffs: &blocks, blocks: column, which, chunk: &mut scalar }
+                .with_simd(pulp::Scalar);
+            inverse(dwt, &blocks, &mut vector);
             assert!(bits(&scalar) == bits(&vector), "{wavelet} {n}");
         }
     }
@@ -595,7 +610,7 @@ mod tests {
                 let Some((_, expected)) = stages.get(&name.replace("patches", "dwt")) else { continue };
                 let dwt = Dwt::new(n, &Wavelet::Haar, 1, Keep::All).unwrap();
                 let mut coeffs = vec![0.0; patches.len()];
-                dwt.forward(patches, &mut coeffs);
+                forward(&dwt, patches, &mut coeffs);
                 for (at, value) in expected.iter().enumerate() {
                     let (band, i, j) = (at / (half * half), at / half % half, at % half);
                     let ours = coeffs[band * half * half + j * half + i];

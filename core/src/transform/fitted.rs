@@ -1,7 +1,5 @@
 //! A transform with everything that it takes to run it, both ways, and its wire form.
 
-use std::borrow::Cow;
-
 use super::dct::{Dct, jpeg_band_table, jpeg_table};
 use super::dwt::Dwt;
 use super::factors::{Factors, Fit};
@@ -14,14 +12,6 @@ use super::{Blocks, Chunk, Grid, Keep, Table, Transform, rotation};
 use crate::entropy::{Model, histogram};
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
-
-/// Coefficients of some blocks of a chunk, one block after the other, each band after band.
-#[derive(Debug, Default)]
-pub(crate) struct Coefficients<'a> {
-    pub(crate) values: Cow<'a, [f32]>,
-    /// Where the values go, for a transform that selects weights: ascending positions in the chunk.
-    pub(crate) positions: Vec<u32>,
-}
 
 /// A run of coefficients of one block that is quantised together.
 #[derive(Clone, Copy, Debug)]
@@ -97,13 +87,14 @@ impl Transform {
 fn sample(grid: &Grid, side: usize, source: &Source<'_>) -> Vec<f32> {
     const CHUNKS: usize = 16;
     let step = grid.chunks().div_ceil(CHUNKS).max(1);
-    let mut delta = Vec::new();
-    let mut blocks = Vec::new();
+    let (mut delta, mut piece, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
     for i in (0..grid.chunks()).step_by(step) {
         let chunk = grid.chunk(i);
         source(&chunk, &mut delta);
         let which: Vec<usize> = (0..chunk.blocks.len()).collect();
-        blocks.extend(Blocks::new(&chunk, side).gather(&delta, &which));
+        piece.resize(which.len() * side * side, 0.0);
+        Blocks::new(&chunk, side).gather(&delta, &which, &mut piece);
+        blocks.extend(&piece);
     }
     blocks
 }
@@ -186,54 +177,59 @@ impl Fitted {
         matches!(self, Self::Top(..))
     }
 
-    /// Positions that need not be stored, because they follow from the parameters.
-    pub(crate) fn implied_positions(&self, chunk: &Chunk) -> Option<Vec<u32>> {
-        let Self::Mask(mask) = self else { return None };
-        let mut positions = Vec::new();
-        mask.kept(chunk.first(), chunk.len(), &mut positions);
-        Some(positions)
+    /// Positions that need not be stored, because they follow from the parameters; replaces the content of
+    /// `positions`.
+    pub(crate) fn implied_positions(&self, chunk: &Chunk, positions: &mut Vec<u32>) {
+        positions.clear();
+        if let Self::Mask(mask) = self {
+            mask.kept(chunk.first(), chunk.len(), positions);
+        }
     }
 
-    /// Coefficients of blocks `which` (indices in the chunk) of `delta`, the chunk's weights.
-    pub(crate) fn forward<'a>(&self, delta: &'a [f32], chunk: &Chunk, which: &[usize]) -> Coefficients<'a> {
-        let (mut values, mut positions) = (Vec::new(), Vec::new());
+    /// Coefficients of blocks `which` (indices in the chunk) of `delta`, the chunk's weights, in `coeffs` or `delta`
+    /// itself. A transform that selects weights puts where they are, ascending in the chunk, into `positions`.
+    pub(crate) fn forward<'a>(
+        &self,
+        delta: &'a [f32],
+        chunk: &Chunk,
+        which: &[usize],
+        positions: &mut Vec<u32>,
+        coeffs: &'a mut Vec<f32>,
+    ) -> &'a [f32] {
+        self.implied_positions(chunk, positions);
         match self {
-            Self::None => return Coefficients { values: Cow::Borrowed(delta), positions },
+            Self::None => return delta,
             Self::Dct(dct, scale) => {
-                values = Blocks::new(chunk, dct.block()).gather(delta, which);
-                dct.forward(&mut values);
-                scale.divide(&mut values);
+                coeffs.resize(which.len() * dct.block() * dct.block(), 0.0);
+                let (at_once, values) = dct.blocks_at_once();
+                for (which, coeffs) in which.chunks(at_once).zip(coeffs.chunks_mut(values)) {
+                    Blocks::new(chunk, dct.block()).gather(delta, which, coeffs);
+                    dct.forward(coeffs);
+                }
+                scale.divide(coeffs);
             }
             Self::Dwt(dwt, scale) => {
-                let blocks = Blocks::new(chunk, dwt.block()).gather(delta, which);
-                values.resize(which.len() * dwt.coefficients(), 0.0);
-                dwt.forward(&blocks, &mut values);
-                scale.divide(&mut values);
+                coeffs.resize(which.len() * dwt.coefficients(), 0.0);
+                dwt.forward(&Blocks::new(chunk, dwt.block()), delta, which, coeffs);
+                scale.divide(coeffs);
             }
-            Self::LowRank(_, projector) => {
-                if let Some(projector) = projector {
-                    projector.forward(delta, &mut values);
-                }
-            }
+            Self::LowRank(_, Some(projector)) => projector.forward(delta, coeffs),
             Self::Factors(factors, Asked { rest: true, .. }) => {
-                values.resize(delta.len(), 0.0);
-                factors.expand(chunk.rows.start, &mut values);
-                values.iter_mut().zip(delta).for_each(|(x, d)| *x = d - *x);
-                rotation::forward(chunk.first(), &mut values);
+                coeffs.resize(delta.len(), 0.0);
+                factors.expand(chunk.rows.start, coeffs);
+                coeffs.iter_mut().zip(delta).for_each(|(x, d)| *x = d - *x);
+                rotation::forward(chunk.first(), coeffs);
             }
-            Self::Factors(..) => {}
-            Self::Mask(mask) => {
-                positions = self.implied_positions(chunk).unwrap_or_default();
-                mask.forward(delta, &positions, &mut values);
-            }
+            Self::LowRank(_, None) | Self::Factors(..) => coeffs.clear(),
+            Self::Mask(mask) => mask.forward(delta, positions, coeffs),
             Self::Top(_, threshold) => {
                 if let Some(threshold) = threshold {
-                    threshold.forward(delta, &mut positions);
+                    threshold.forward(delta, positions);
                 }
-                gather(delta, &positions, &mut values);
+                gather(delta, positions, coeffs);
             }
         }
-        Coefficients { values: Cow::Owned(values), positions }
+        coeffs
     }
 
     /// The weights of blocks `which`, written into `delta`. The coefficients `values` may be overwritten, or, where
@@ -250,14 +246,15 @@ impl Fitted {
             Self::None => std::mem::swap(values, delta),
             Self::Dct(dct, scale) => {
                 scale.multiply(values);
-                dct.inverse(values);
-                Blocks::new(chunk, dct.block()).scatter(values, which, delta);
+                let (at_once, count) = dct.blocks_at_once();
+                for (which, values) in which.chunks(at_once).zip(values.chunks_mut(count)) {
+                    dct.inverse(values);
+                    Blocks::new(chunk, dct.block()).scatter(values, which, delta);
+                }
             }
             Self::Dwt(dwt, scale) => {
                 scale.multiply(values);
-                let mut blocks = vec![0.0; which.len() * dwt.block() * dwt.block()];
-                dwt.inverse(values, &mut blocks);
-                Blocks::new(chunk, dwt.block()).scatter(&blocks, which, delta);
+                dwt.inverse(values, &Blocks::new(chunk, dwt.block()), which, delta);
             }
             Self::LowRank(basis, _) => basis.inverse(values, delta)?,
             Self::Factors(factors, asked) => {
@@ -282,7 +279,8 @@ impl Fitted {
         };
         let side = dct.block();
         let which: Vec<usize> = (0..chunk.blocks.len()).collect();
-        let mut blocks = Blocks::new(chunk, side).gather(delta, &which);
+        let mut blocks = vec![0.0; which.len() * side * side];
+        Blocks::new(chunk, side).gather(delta, &which, &mut blocks);
         dct.forward(&mut blocks);
         let energy = |block: &[f32]| {
             let columns = block.chunks_exact(side).take(corner);

@@ -158,6 +158,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::transform::Blocks;
     use crate::transform::dwt::{Dwt, Keep};
     use crate::transform::wavelet::Wavelet;
 
@@ -187,7 +188,8 @@ mod tests {
     fn objective(blocks: &[f32], block: usize, lattice: &Lattice) -> f64 {
         let dwt = Dwt::new(block, &Wavelet::Learned(lattice.clone()), 1, Keep::All).unwrap();
         let mut coeffs = vec![0.0; blocks.len()];
-        dwt.forward(blocks, &mut coeffs);
+        let (column, which) = Blocks::column(block, blocks);
+        dwt.forward(&column, blocks, &which, &mut coeffs);
         let mut energies = [0.0; 4];
         for values in coeffs.chunks(block * block) {
             let mut rest = values;

@@ -19,8 +19,8 @@ pub(super) fn transpose<S: Simd>(
     count: usize,
 ) {
     let done = transpose_tiles(simd, src, src_stride, dst, dst_stride, count);
-    for l in 0..S::F32_LANES {
-        for i in done..count {
+    for i in done..count {
+        for l in 0..S::F32_LANES {
             dst[i * dst_stride + l] = src[l * src_stride + i];
         }
     }
@@ -125,12 +125,12 @@ impl Strip {
 /// Copies `rows`, each of `length` values, into a matrix with `stride` values a row.
 #[inline(always)]
 pub(super) fn spread(rows: &[f32], length: usize, matrix: &mut [f32], stride: usize) {
-    match (length, stride % length) {
-        (2, 0) => spread_fixed::<2>(rows, matrix, stride),
-        (4, 0) => spread_fixed::<4>(rows, matrix, stride),
-        (8, 0) => spread_fixed::<8>(rows, matrix, stride),
-        (16, 0) => spread_fixed::<16>(rows, matrix, stride),
-        (32, 0) => spread_fixed::<32>(rows, matrix, stride),
+    match length {
+        2 if stride.is_multiple_of(2) => spread_fixed::<2>(rows, matrix, stride),
+        4 if stride.is_multiple_of(4) => spread_fixed::<4>(rows, matrix, stride),
+        8 if stride.is_multiple_of(8) => spread_fixed::<8>(rows, matrix, stride),
+        16 if stride.is_multiple_of(16) => spread_fixed::<16>(rows, matrix, stride),
+        32 if stride.is_multiple_of(32) => spread_fixed::<32>(rows, matrix, stride),
         _ => {
             for (i, row) in rows.chunks_exact(length).enumerate() {
                 matrix[i * stride..][..length].copy_from_slice(row);
@@ -151,12 +151,12 @@ fn spread_fixed<const N: usize>(rows: &[f32], matrix: &mut [f32], stride: usize)
 /// Fills `rows`, each of `length` values, from a matrix with `stride` values a row: the inverse of [`spread`].
 #[inline(always)]
 pub(super) fn collect(matrix: &[f32], stride: usize, rows: &mut [f32], length: usize) {
-    match (length, stride % length) {
-        (2, 0) => collect_fixed::<2>(matrix, stride, rows),
-        (4, 0) => collect_fixed::<4>(matrix, stride, rows),
-        (8, 0) => collect_fixed::<8>(matrix, stride, rows),
-        (16, 0) => collect_fixed::<16>(matrix, stride, rows),
-        (32, 0) => collect_fixed::<32>(matrix, stride, rows),
+    match length {
+        2 if stride.is_multiple_of(2) => collect_fixed::<2>(matrix, stride, rows),
+        4 if stride.is_multiple_of(4) => collect_fixed::<4>(matrix, stride, rows),
+        8 if stride.is_multiple_of(8) => collect_fixed::<8>(matrix, stride, rows),
+        16 if stride.is_multiple_of(16) => collect_fixed::<16>(matrix, stride, rows),
+        32 if stride.is_multiple_of(32) => collect_fixed::<32>(matrix, stride, rows),
         _ => {
             for (i, row) in rows.chunks_exact_mut(length).enumerate() {
                 row.copy_from_slice(&matrix[i * stride..][..length]);
