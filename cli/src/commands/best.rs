@@ -20,6 +20,9 @@ pub(crate) struct BestArgs {
     /// Folder of a sweep
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Consider the runs of these methods only: names with commas between them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    methods: Vec<String>,
     #[command(flatten)]
     rule: RuleArgs,
     #[command(flatten)]
@@ -48,11 +51,13 @@ other beats in both KL and bytes.
 
 Examples:
   delta-dct best demo-sweep
+  delta-dct best demo-sweep --methods dct,dct-jpeg,dct-post,dwt
   delta-dct best demo-sweep --threshold 0.5 --json";
 
 /// Runs the command.
 pub(crate) fn run(args: &BestArgs) -> Outcome {
     let mut results = Results::read(&args.dir)?;
+    results.rows.retain(|row| args.methods.is_empty() || args.methods.contains(&row.method));
     // Errors of single tensors are not asked for here.
     results.rows.iter_mut().for_each(|row| row.tensors.clear());
     let found = best(&results, args.rule.share());

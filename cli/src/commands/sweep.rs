@@ -2,7 +2,7 @@
 
 use std::io;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use delta_dct::ErrorKind;
@@ -26,9 +26,15 @@ pub(crate) struct SweepArgs {
     /// Folder for the rows; a sweep that is there already goes on where it stopped
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Stop after N runs
+    /// Run these pairs only: names with commas between them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pairs: Vec<String>,
+    /// Judge on the first N examples of each pair only, whatever the file says
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Stop after N runs
+    #[arg(long, value_name = "N")]
+    runs: Option<usize>,
     /// Keep the .ddct files, in DIR/deltas
     #[arg(long)]
     keep: bool,
@@ -58,6 +64,7 @@ A sweep file:
 
 Examples:
   delta-dct sweep sweeps/demo.toml -o demo-sweep
+  delta-dct sweep sweeps/pairs.toml --pairs vit-cifar10 --limit 300 -o first-look
   delta-dct best demo-sweep
   delta-dct report demo-sweep -o report.html";
 
@@ -65,12 +72,14 @@ Examples:
 pub(crate) fn run(args: &SweepArgs) -> Outcome {
     model_threads::settle();
     args.work.start()?;
-    let sweep = Sweep::read(&args.file)?;
+    let mut sweep = Sweep::read(&args.file)?;
+    sweep.narrow(&args.pairs, args.limit)?;
     let mut ledger = Ledger::open(&args.output, args.force)?;
     let changed = ledger.note_sweep(&sweep.text)?;
-    let options = RunOptions { limit: args.limit, keep: args.keep };
+    let options = RunOptions { runs: args.runs, keep: args.keep };
     let bar = Bar::counting(args.report.quiet);
-    let made = run_sweep(&sweep, &mut ledger, options, place::local, &bar)
+    let local = |path: &Path, split: Option<&str>| place::data(path, split, false, args.report.quiet);
+    let made = run_sweep(&sweep, &mut ledger, options, local, &bar)
         .advise(ErrorKind::Interrupted, "finished runs are kept: the same command goes on from here")?;
     drop(bar);
     let (results, others) = ledger.results().of(&sweep)?;

@@ -31,7 +31,7 @@ fn a_sweep_its_picks_and_its_report() {
     let words =
         |texts: &[&'static str]| texts.iter().flat_map(|text| text.split_whitespace()).collect::<Vec<_>>();
 
-    let first = run(dir.path(), "sweep s.toml -o out --limit 1 --json").json();
+    let first = run(dir.path(), "sweep s.toml -o out --runs 1 --json").json();
     assert_eq!(first["rows"].as_array().unwrap().len(), 1);
     let value = run(dir.path(), "sweep s.toml -o out --keep --json").json();
     check(section, &value, vec!["pairs", "rows"]);

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::sweep::{PairRow, Results, Row, front, pick};
 
 const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("sort.js");
+const SCRIPT: &str = include_str!("page.js");
 
 /// The page about the runs in `folder`. `threshold` is the harm that the predecessor's rule tolerates, as a share.
 ///
@@ -65,10 +65,10 @@ fn section(pair: &PairRow, rows: &[&Row], threshold: f64) -> Result<String> {
     Ok(format!(
         "<section id=\"{name}\">\n<h2>{name}</h2>\n{facts}{pick}{legend}<div class=\"plots\">\n\
          <figure>{divergence}<figcaption>KL against bytes: lower and further left is better. The line joins the runs that no \
-         other beats in both.</figcaption></figure>\n\
+         other beats in both. A click on a mark shows its run in the table, one on a method above hides it.</figcaption></figure>\n\
          <figure>{quality}<figcaption>{measure} against bytes.{edge}</figcaption></figure>\n</div>\n\
-         <h3>All runs</h3>\n<p class=\"note\">A click on a head sorts. Shaded: the runs of the line. <i>Its ratio</i> is what the \
-         Python predecessor would have counted: one byte per coefficient whatever its bits, and no file.</p>\n{runs}\
+         <h3>All runs</h3>\n<p class=\"note\">A click on a head sorts. Shaded: the runs of the line. <i>Predecessor's ratio</i> is \
+         what the Python predecessor would have counted: one byte per coefficient whatever its bits, and no file.</p>\n{runs}\
          <h3>Where the error is</h3>\n<p class=\"note\">|result - fine-tuned|² / |fine-tuned - base|² of each matrix, by layer; of \
          each method the run of lowest KL. From small to large: {scale}</p>\n{heat}</section>\n",
         name = escape(&pair.pair),
@@ -120,10 +120,10 @@ fn methods<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
 
 fn legend(rows: &[&Row]) -> String {
     let entry = |method: &str| {
+        let method = escape(method);
         format!(
-            "<span><span class=\"dot\" style=\"background:{}\"></span>{}</span>",
-            plot::colour(method),
-            escape(method)
+            "<button data-method=\"{method}\"><span class=\"dot\" style=\"background:{}\"></span>{method}</button>",
+            plot::colour(&method),
         )
     };
     let mut entries: String = methods(rows).into_iter().map(entry).collect();

@@ -1,0 +1,157 @@
+//! `sweeps/predecessor.toml` as it is, with a server on this machine in the place of the hub: small models under the
+//! names of the real ones.
+
+#[path = "../../../eval/tests/support/server.rs"]
+mod server;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use server::{Reply, Request, Server, Stored, hub};
+
+use crate::run::{command, succeed};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const SWEEP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sweeps/predecessor.toml");
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../eval/tests/fixtures")
+}
+
+/// Writes a base whose head is for three classes to `NAME`, and a model of other classes made from it to `NAME-ft`:
+/// `config` and the files beside it say what kind of model, `data` and its `options` what the fine-tuned one learns.
+fn write_pair(dir: &Path, name: &str, config: &serde_json::Value, three: &str, data: &str, options: &str) {
+    let start = dir.join(format!("{name}-config"));
+    fs::write(start.join("config.json"), config.to_string()).unwrap();
+    succeed(
+        dir,
+        &format!("finetune --base {name}-config --scratch --data {three} --epochs 0 --seed 1 -q -o {name}"),
+    );
+    let tune = "--epochs 2 --lr 1e-2 -q";
+    succeed(dir, &format!("finetune --base {name} --data {data} {options} {tune} -o {name}-ft"));
+}
+
+/// A small ViT and a small DistilBERT, each with a base.
+fn write_pairs(dir: &Path) {
+    let pixels = fixtures().join("pixels");
+    for (class, image) in [("a", "square"), ("b", "tall"), ("c", "wide")] {
+        fs::create_dir_all(dir.join("images").join(class)).unwrap();
+        let name = format!("{image}.png");
+        fs::copy(pixels.join(&name), dir.join("images").join(class).join(name)).unwrap();
+    }
+    fs::create_dir(dir.join("vit-config")).unwrap();
+    let pixels = json!({"do_resize": true, "size": {"height": 16, "width": 16}, "resample": 2,
+                        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]});
+    fs::write(dir.join("vit-config/preprocessor_config.json"), pixels.to_string()).unwrap();
+    let vit = json!({"model_type": "vit", "image_size": 16, "patch_size": 4, "hidden_size": 32,
+                     "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2});
+    let cifar = fixtures().join("cifar.parquet");
+    write_pair(dir, "vit", &vit, "images", cifar.to_str().unwrap(), "--classes 10");
+
+    let lines = ["a", "b", "c"].map(|class| json!({"text": class, "label": class}).to_string());
+    fs::write(dir.join("three.jsonl"), lines.join("\n")).unwrap();
+    fs::create_dir(dir.join("text-config")).unwrap();
+    for name in ["vocab.txt", "tokenizer_config.json"] {
+        fs::copy(fixtures().join("vocabularies/bert").join(name), dir.join("text-config").join(name))
+            .unwrap();
+    }
+    let text = json!({"model_type": "distilbert", "vocab_size": 109, "dim": 32, "hidden_dim": 64, "n_layers": 1,
+                      "n_heads": 2, "max_position_embeddings": 32});
+    let glue = fixtures().join("glue.parquet");
+    // The third sentence has no label.
+    write_pair(dir, "text", &text, "three.jsonl", glue.to_str().unwrap(), "--classes 2 --limit 2");
+}
+
+/// The hub with models and data under these names.
+fn serve(dir: &Path) -> Server {
+    let model = |repo: &'static str, folder: &str| {
+        let names = ["config.json", "model.safetensors", "preprocessor_config.json", "vocab.txt"];
+        let store = |name: &'static str| {
+            let content = fs::read(dir.join(folder).join(name)).ok()?;
+            Some(Stored { name, content, etag: format!("{folder}.{name}"), elsewhere: None })
+        };
+        let files: Vec<Stored> = names.into_iter().filter_map(store).collect();
+        (repo, folder.to_owned(), "models", files)
+    };
+    let data = |repo: &'static str, file: &str, names: [&'static str; 2]| {
+        let content = fs::read(fixtures().join(file)).unwrap();
+        let store = |name: &'static str| {
+            // Nobody may ask for the training data.
+            let content = if name.contains("train") { Vec::new() } else { content.clone() };
+            Stored { name, content, etag: format!("{file}.{}", name.replace('/', ".")), elsewhere: None }
+        };
+        (repo, file.to_owned(), "datasets", names.map(store).to_vec())
+    };
+    let repos = [
+        model("google/vit-base-patch16-224-in21k", "vit"),
+        model("nateraw/vit-base-patch16-224-cifar10", "vit-ft"),
+        model("distilbert/distilbert-base-uncased", "text"),
+        model("distilbert/distilbert-base-uncased-finetuned-sst-2-english", "text-ft"),
+        data("uoft-cs/cifar10", "cifar.parquet", ["plain_text/train.parquet", "plain_text/test.parquet"]),
+        data("nyu-mll/glue", "glue.parquet", ["sst2/train.parquet", "sst2/validation.parquet"]),
+    ];
+    let repos = repos.map(|(repo, mark, kind, files)| (repo, mark, hub(kind, repo, COMMIT, files)));
+    Server::start(move |request: &Request| {
+        let is_asked = |repo: &str, mark: &str| {
+            request.path.contains(&format!("/{repo}/"))
+                || request.path.starts_with(&format!("/small/{mark}."))
+        };
+        let found = repos.iter().find(|(repo, mark, _)| is_asked(repo, mark));
+        found.map_or_else(|| Reply::status(404, &[]), |(_, _, answer)| answer(request))
+    })
+}
+
+#[test]
+fn the_predecessors_tables_are_made_from_the_hub_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_pairs(dir);
+    let server = serve(dir);
+    let sweep = |pair: &str, runs: usize, offline: &str| {
+        let runs = runs.to_string();
+        let words = ["sweep", SWEEP, "-o", "out", "--pairs", pair, "--limit", "2", "--runs", &runs, "--json"];
+        let mut command = command(dir);
+        for name in ["HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
+            command.env_remove(name);
+        }
+        command.env("HF_ENDPOINT", &server.address).env("HF_HOME", dir.join("hf"));
+        command.env("HF_HUB_OFFLINE", offline);
+        crate::run::Run::from(command.args(words).output().unwrap()).json()
+    };
+    let vit = "vit-base-patch16-224-cifar10";
+    let made = sweep(vit, 2, "0");
+    let asked = server.asked().join("\n");
+    assert!(asked.contains("plain_text/test.parquet") && !asked.contains("plain_text/train.parquet"));
+    let pair = &made["pairs"][0];
+    assert_eq!(
+        pair["notes"][0],
+        "base: random, because the base has them in another shape: classifier.bias, classifier.weight"
+    );
+    assert_eq!(
+        (&pair["base_quality"]["examples"], &pair["finetuned_quality"]["examples"]),
+        (&2.into(), &2.into())
+    );
+    for row in made["rows"].as_array().unwrap() {
+        assert_eq!(row["predecessor"], true);
+        assert!(row["predecessor_ratio"].as_f64().unwrap() > 1.0 && row["bytes"].as_u64().unwrap() > 0);
+        assert!(row["kl"].as_f64().unwrap().is_finite());
+    }
+
+    // What has arrived is enough from then on.
+    assert_eq!(sweep(vit, 1, "1")["rows"].as_array().unwrap().len(), 3);
+    assert_eq!(server.asked(), [""; 0]);
+    let text = "distilbert-base-uncased-finetuned-sst-2-english";
+    let made = sweep(text, 2, "0");
+    assert_eq!(made["rows"].as_array().unwrap().len(), 2);
+    assert_eq!(made["pairs"][0]["finetuned_quality"]["examples"], 2);
+
+    let picks = succeed(dir, "best out");
+    assert!(picks.contains(vit) && picks.contains(text) && picks.contains("as the predecessor"), "{picks}");
+    succeed(dir, "report out -o r.html");
+    let page = fs::read_to_string(dir.join("r.html")).unwrap();
+    let place =
+        "--base hf://google/vit-base-patch16-224-in21k --finetuned hf://nateraw/vit-base-patch16-224-cifar10";
+    assert!(page.contains(place) && page.contains("--split test"));
+}
