@@ -10,7 +10,7 @@ use crate::run::{demo, run, succeed};
 /// A quick run, whose data is the folder with both splits.
 fn line(more: &str) -> String {
     let demo = demo().display().to_string();
-    format!("finetune --base {demo}/base --data {demo}/eval --limit 48 --epochs 2 --lr 1e-3 {more}")
+    format!("finetune --base {demo}/base --data {demo}/eval --limit 48 {more}")
 }
 
 #[test]
@@ -18,8 +18,11 @@ fn a_run_its_log_and_its_folder() {
     let dir = tempfile::tempdir().unwrap();
     let data = demo().join("eval");
     let eval_data = data.display();
-    let value =
-        run(dir.path(), &line(&format!("--eval-data {eval_data} --log log.jsonl -o F --json"))).json();
+    let value = run(
+        dir.path(),
+        &line(&format!("--eval-data {eval_data} --epochs 2 --lr 1e-3 --log log.jsonl -o F --json")),
+    )
+    .json();
     check("finetune", &value, "output weights examples classes recipe epochs notes".split(' ').collect());
     check(
         "finetune",
@@ -43,7 +46,7 @@ fn a_run_its_log_and_its_folder() {
     let again = &run(dir.path(), &eval).json()["models"][1];
     assert_eq!((&judged["examples"], &judged["correct"]), (&597.into(), &again["correct"]));
 
-    let text = succeed(dir.path(), &line("-o F --force"));
+    let text = succeed(dir.path(), &line("-o F --epochs 1 --force"));
     for part in ["48 examples", "449,954 weights", "classes: even, odd"] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -68,11 +71,12 @@ fn splits_are_those_that_are_asked_for() {
 fn what_cannot_be_done_is_one_line_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("mine")).unwrap();
+    fs::write(dir.path().join("mine/precious"), "").unwrap();
     for (more, code, message) in [
         ("-o mine", 3, "mine"),
         ("-o F --classes one,two,three --labels digits", 6, "the model has 3 classes"),
-        ("-o F --split dev", 2, "no file of the split validation"),
-        ("-o F --lr 1e38", 2, "lower learning rate"),
+        ("-o F --split dev", 2, "no file of the split dev among"),
+        ("-o F --lr 1e38 --epochs 3", 2, "lower learning rate"),
         ("-o F --eval-split test", 2, "--eval-data"),
     ] {
         let run = run(dir.path(), &line(more));

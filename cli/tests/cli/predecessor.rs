@@ -66,40 +66,46 @@ fn write_pairs(dir: &Path) {
 
 /// The hub with models and data under these names.
 fn serve(dir: &Path) -> Server {
-    let model = |repo: &'static str, folder: &str| {
+    // Etags begin with a mark, by which a file is known that is asked for without its repository.
+    let store = |mark: &str, name: &'static str, content: Vec<u8>| Stored {
+        name,
+        content,
+        etag: format!("{mark}-{}", name.replace(['/', '.', '_'], "-")),
+        elsewhere: None,
+    };
+    let model = |repo: &'static str, folder: &'static str, mark: &'static str| {
         let names = ["config.json", "model.safetensors", "preprocessor_config.json", "vocab.txt"];
-        let store = |name: &'static str| {
-            let content = fs::read(dir.join(folder).join(name)).ok()?;
-            Some(Stored { name, content, etag: format!("{folder}.{name}"), elsewhere: None })
-        };
-        let files: Vec<Stored> = names.into_iter().filter_map(store).collect();
-        (repo, folder.to_owned(), "models", files)
+        let found = names.map(|name| Some(store(mark, name, fs::read(dir.join(folder).join(name)).ok()?)));
+        (repo, mark, hub("models", repo, COMMIT, found.into_iter().flatten().collect()))
     };
-    let data = |repo: &'static str, file: &str, names: [&'static str; 2]| {
+    let data = |repo: &'static str, file: &'static str, mark: &'static str, names: [&'static str; 2]| {
         let content = fs::read(fixtures().join(file)).unwrap();
-        let store = |name: &'static str| {
-            // Nobody may ask for the training data.
-            let content = if name.contains("train") { Vec::new() } else { content.clone() };
-            Stored { name, content, etag: format!("{file}.{}", name.replace('/', ".")), elsewhere: None }
-        };
-        (repo, file.to_owned(), "datasets", names.map(store).to_vec())
+        let files = names.map(|name| store(mark, name, content.clone())).to_vec();
+        (repo, mark, hub("datasets", repo, COMMIT, files))
     };
-    let repos = [
-        model("google/vit-base-patch16-224-in21k", "vit"),
-        model("nateraw/vit-base-patch16-224-cifar10", "vit-ft"),
-        model("distilbert/distilbert-base-uncased", "text"),
-        model("distilbert/distilbert-base-uncased-finetuned-sst-2-english", "text-ft"),
-        data("uoft-cs/cifar10", "cifar.parquet", ["plain_text/train.parquet", "plain_text/test.parquet"]),
-        data("nyu-mll/glue", "glue.parquet", ["sst2/train.parquet", "sst2/validation.parquet"]),
+    let models = [
+        model("google/vit-base-patch16-224-in21k", "vit", "vit0"),
+        model("nateraw/vit-base-patch16-224-cifar10", "vit-ft", "vit1"),
+        model("distilbert/distilbert-base-uncased", "text", "text0"),
+        model("distilbert/distilbert-base-uncased-finetuned-sst-2-english", "text-ft", "text1"),
     ];
-    let repos = repos.map(|(repo, mark, kind, files)| (repo, mark, hub(kind, repo, COMMIT, files)));
+    let data = [
+        data(
+            "uoft-cs/cifar10",
+            "cifar.parquet",
+            "cifar",
+            ["plain_text/train.parquet", "plain_text/test.parquet"],
+        ),
+        data("nyu-mll/glue", "glue.parquet", "glue", ["sst2/train.parquet", "sst2/validation.parquet"]),
+    ];
     Server::start(move |request: &Request| {
-        let is_asked = |repo: &str, mark: &str| {
+        let asks = |repo: &str, mark: &str| {
             request.path.contains(&format!("/{repo}/"))
-                || request.path.starts_with(&format!("/small/{mark}."))
+                || request.path.starts_with(&format!("/small/{mark}-"))
         };
-        let found = repos.iter().find(|(repo, mark, _)| is_asked(repo, mark));
-        found.map_or_else(|| Reply::status(404, &[]), |(_, _, answer)| answer(request))
+        let of_models = models.iter().find(|(repo, mark, _)| asks(repo, mark)).map(|found| found.2(request));
+        let of_data = || data.iter().find(|(repo, mark, _)| asks(repo, mark)).map(|found| found.2(request));
+        of_models.or_else(of_data).unwrap_or_else(|| Reply::status(404, &[]))
     })
 }
 
