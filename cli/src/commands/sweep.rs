@@ -50,7 +50,8 @@ pub(crate) struct SweepArgs {
 const AFTER_HELP: &str = "\
 Each run compresses to a real file, takes its size, and judges the model that it gives. Its row is on disk before the \
 next run begins: stop the sweep whenever you like, and start the same command again. At the end all rows are in \
-DIR/results.csv, .json and .parquet. Models are loaded once per pair.
+DIR/results.csv, .json and .parquet. Models are loaded once per pair. The ratio of files is followed by the one that the \
+Python predecessor counted (a byte per coefficient, and no file).
 
 A sweep file:
   [[pair]]
@@ -72,8 +73,8 @@ Examples:
 pub(crate) fn run(args: &SweepArgs) -> Outcome {
     model_threads::settle();
     args.work.start()?;
-    let mut sweep = Sweep::read(&args.file)?;
-    sweep.narrow(&args.pairs, args.limit)?;
+    let whole = Sweep::read(&args.file)?;
+    let sweep = whole.clone().narrowed(&args.pairs, args.limit)?;
     let mut ledger = Ledger::open(&args.output, args.force)?;
     let changed = ledger.note_sweep(&sweep.text)?;
     let options = RunOptions { runs: args.runs, keep: args.keep };
@@ -83,7 +84,7 @@ pub(crate) fn run(args: &SweepArgs) -> Outcome {
         .advise(ErrorKind::Interrupted, "finished runs are kept: the same command goes on from here")?;
     drop(bar);
     let (results, others) = ledger.results().of(&sweep)?;
-    let files = export(&results, &args.output)?;
+    let files = export(&ledger.results().of(&whole)?.0, &args.output)?;
     args.report.print(&results, |out| {
         table(&results).write(out)?;
         writeln!(out)?;
@@ -120,6 +121,7 @@ fn table(results: &Results) -> Columns {
         "<options",
         "bytes",
         "ratio",
+        PREDECESSORS_RATIO,
         "bpw",
         "rel. error",
         measure_name(results),
@@ -136,6 +138,7 @@ fn table(results: &Results) -> Columns {
             row.options(),
             units::count(row.bytes),
             units::ratio(row.finetuned_bytes, row.bytes),
+            predecessors_ratio(row),
             format!("{:.3}", row.bpw),
             units::relative_error(row.relative_error),
             measure(row),
@@ -145,6 +148,14 @@ fn table(results: &Results) -> Columns {
         ]);
     }
     table
+}
+
+/// The column of [`predecessors_ratio`].
+pub(super) const PREDECESSORS_RATIO: &str = "predecessor's";
+
+/// The ratio as the predecessor counted it, where it had the method.
+pub(super) fn predecessors_ratio(row: &Row) -> String {
+    row.predecessor_ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x"))
 }
 
 /// What [`measure`] gives of these runs.

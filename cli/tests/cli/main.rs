@@ -16,6 +16,9 @@ mod json;
 mod predecessor;
 mod run;
 mod selection;
+#[cfg(feature = "hub")]
+#[path = "../../../eval/tests/support/server.rs"]
+mod server;
 #[cfg(feature = "eval")]
 mod sweep;
 #[cfg(feature = "eval")]

@@ -1,17 +1,13 @@
 //! `sweeps/predecessor.toml` as it is, with a server on this machine in the place of the hub: small models under the
 //! names of the real ones.
 
-#[path = "../../../eval/tests/support/server.rs"]
-mod server;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use server::{Reply, Request, Server, Stored, hub};
-
-use crate::run::{command, succeed};
+use crate::run::{Run, command, succeed};
+use crate::server::{Reply, Request, Server, Stored, hub};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const SWEEP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sweeps/predecessor.toml");
@@ -109,6 +105,16 @@ fn serve(dir: &Path) -> Server {
     })
 }
 
+/// Runs `words` in `dir` with this hub, and a cache of its own.
+fn run_with(dir: &Path, server: &Server, offline: &str, words: &[&str]) -> Run {
+    let mut command = command(dir);
+    for name in ["HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
+        command.env_remove(name);
+    }
+    command.env("HF_ENDPOINT", &server.address).env("HF_HOME", dir.join("hf")).env("HF_HUB_OFFLINE", offline);
+    command.args(words).output().unwrap().into()
+}
+
 #[test]
 fn the_predecessors_tables_are_made_from_the_hub_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -118,13 +124,7 @@ fn the_predecessors_tables_are_made_from_the_hub_alone() {
     let sweep = |pair: &str, runs: usize, offline: &str| {
         let runs = runs.to_string();
         let words = ["sweep", SWEEP, "-o", "out", "--pairs", pair, "--limit", "2", "--runs", &runs, "--json"];
-        let mut command = command(dir);
-        for name in ["HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
-            command.env_remove(name);
-        }
-        command.env("HF_ENDPOINT", &server.address).env("HF_HOME", dir.join("hf"));
-        command.env("HF_HUB_OFFLINE", offline);
-        crate::run::Run::from(command.args(words).output().unwrap()).json()
+        run_with(dir, &server, offline, &words).json()
     };
     let vit = "vit-base-patch16-224-cifar10";
     let made = sweep(vit, 2, "0");
@@ -160,4 +160,24 @@ fn the_predecessors_tables_are_made_from_the_hub_alone() {
     let place =
         "--base hf://google/vit-base-patch16-224-in21k --finetuned hf://nateraw/vit-base-patch16-224-cifar10";
     assert!(page.contains(place) && page.contains("--split test"));
+}
+
+#[test]
+fn of_a_dataset_one_split_is_learned_and_another_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_pairs(dir);
+    let server = serve(dir);
+    let data = "hf://datasets/uoft-cs/cifar10/plain_text";
+    let words =
+        ["finetune", "--base", "hf://google/vit-base-patch16-224-in21k", "--data", data, "--classes", "10"];
+    let more = ["--epochs", "1", "-o", "F", "--json"];
+    let made = run_with(dir, &server, "0", &[&words[..], &more[..]].concat()).json();
+    assert_eq!(made["examples"], 3);
+    let asked = server.asked().join("\n");
+    assert!(asked.contains("plain_text/train.parquet") && !asked.contains("plain_text/test.parquet"));
+    let judged = ["--eval-data", data, "--force"];
+    let made = run_with(dir, &server, "0", &[&words[..], &more[..], &judged[..]].concat()).json();
+    assert_eq!(made["epochs"][0]["held_out"]["examples"], 3);
+    assert!(server.asked().join("\n").contains("plain_text/test.parquet"));
 }

@@ -126,8 +126,8 @@ fn data_format(path: &Path) -> Option<Format> {
     format_of(path).filter(|_| !about.iter().any(|start| name.starts_with(start)))
 }
 
-/// Of the files `names` in `folder`, which need not be on this machine, those that [`find`] would
-/// take; Parquet where there is any.
+/// Of the files `names` in `folder`, which need not be on this machine, those that [`find`] would take; Parquet where
+/// there is any.
 #[cfg(feature = "hub")]
 pub(crate) fn select(
     folder: &Path,

@@ -78,9 +78,9 @@ impl Hub {
     /// Where the files of `id` (`hf://...`) are on this machine.
     ///
     /// Of a model its weights (safetensors if there are any), config, tokenizer and preprocessor are fetched; of a
-    /// dataset the files of `split` (by default the training split for `training`, otherwise the validation, else the test split). Files of the cache are not
-    /// fetched again; where the hub cannot be reached, or `HF_HUB_OFFLINE` is set, the cache alone is used. Gives the
-    /// folder of the commit, or the file if just one was meant.
+    /// dataset the files of `split` (by default the training split for `training`, otherwise the validation, else the
+    /// test split). Files of the cache are not fetched again; where the hub cannot be reached, or `HF_HUB_OFFLINE` is
+    /// set, the cache alone is used. Gives the folder of the commit, or the file if just one was meant.
     ///
     /// Errors: InvalidArgument (no id; it is not clear which file), Io (no access, no network, no space), Corrupt (a
     /// file is not what its hash says), Interrupted (what has arrived is kept, and the next call goes on).

@@ -151,13 +151,32 @@ fn heat_maps(rows: &[&Row], open: Option<&str>) -> String {
     maps.collect()
 }
 
+/// Sweep files, how many examples counted, and the names of the pairs for which it is so.
+fn sweeps(results: &Results) -> Vec<(&str, Option<&str>, Vec<&str>)> {
+    let mut sweeps: Vec<(&str, Option<&str>, Vec<&str>)> = Vec::new();
+    for pair in &results.pairs {
+        let mut options = pair.options.iter().map(String::as_str);
+        let limit = options.find(|option| *option == "--limit").and_then(|_| options.next());
+        match sweeps.iter_mut().find(|known| (known.0, known.1) == (pair.sweep.as_str(), limit)) {
+            Some(known) => known.2.push(&pair.pair),
+            None => sweeps.push((&pair.sweep, limit, vec![&pair.pair])),
+        }
+    }
+    sweeps
+}
+
 /// The commands that repeat the sweep, and its best runs.
 fn commands(results: &Results, folder: &Path) -> String {
     let folder = quoted(&folder.display().to_string());
     let mut lines = Vec::new();
-    let mut sweeps: Vec<&str> = results.pairs.iter().map(|pair| pair.sweep.as_str()).collect();
-    sweeps.dedup();
-    lines.extend(sweeps.iter().map(|sweep| format!("delta-dct sweep {} -o {folder}", quoted(sweep))));
+    for (sweep, limit, names) in sweeps(results) {
+        let pairs = match names.len() == results.pairs.len() {
+            true => String::new(),
+            false => format!(" --pairs {}", quoted(&names.join(","))),
+        };
+        let limit = limit.map(|limit| format!(" --limit {limit}")).unwrap_or_default();
+        lines.push(format!("delta-dct sweep {} -o {folder}{pairs}{limit}", quoted(sweep)));
+    }
     lines.push(format!("delta-dct report {folder} -o report.html"));
     for pair in &results.pairs {
         let models = format!("--base {} --finetuned {}", quoted(&pair.base), quoted(&pair.finetuned));

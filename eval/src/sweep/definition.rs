@@ -100,10 +100,10 @@ impl Sweep {
 }
 
 impl Sweep {
-    /// Leaves the pairs with these names (all where there are none), and of their data the first `limit` examples.
+    /// The pairs with these names (all where there are none), and of their data the first `limit` examples.
     ///
     /// Errors: InvalidArgument for a name that no pair has.
-    pub fn narrow(&mut self, names: &[String], limit: Option<usize>) -> Result<()> {
+    pub fn narrowed(mut self, names: &[String], limit: Option<usize>) -> Result<Self> {
         let known = |name: &&String| self.pairs.iter().any(|pair| pair.name == **name);
         if let Some(other) = names.iter().find(|name| !known(name)) {
             let known: Vec<&str> = self.pairs.iter().map(|pair| pair.name.as_str()).collect();
@@ -116,7 +116,7 @@ impl Sweep {
         for pair in &mut self.pairs {
             pair.limit = limit.or(pair.limit);
         }
-        Ok(())
+        Ok(self)
     }
 }
 
