@@ -60,11 +60,11 @@ impl DataArgs {
     }
 
     /// Where the data is on this machine. Errors: InvalidArgument if none is given.
-    pub(crate) fn paths(&self) -> Outcome<Vec<PathBuf>> {
+    pub(crate) fn paths(&self, quiet: bool) -> Outcome<Vec<PathBuf>> {
         if !self.is_given() {
             return Err(Error::invalid("no data is given: --data says what to judge on").into());
         }
-        self.data.iter().map(|path| place::data(path, self.split.as_deref())).collect()
+        self.data.iter().map(|path| place::data(path, self.split.as_deref(), false, quiet)).collect()
     }
 
     /// The library's value for these options.

@@ -6,39 +6,37 @@ use delta_dct::{Archive, Checkpoint};
 
 use crate::failure::Outcome;
 
-/// The checkpoint at `place`.
-pub(crate) fn checkpoint(place: &Path) -> Outcome<Checkpoint> {
-    Ok(Checkpoint::open(&local(place)?)?)
+/// The checkpoint at `place`. Here and below a download shows a bar, unless `quiet`.
+pub(crate) fn checkpoint(place: &Path, quiet: bool) -> Outcome<Checkpoint> {
+    Ok(Checkpoint::open(&local(place, quiet)?)?)
 }
 
 /// The `.ddct` file at `place`.
-pub(crate) fn archive(place: &Path) -> Outcome<Archive> {
-    Ok(Archive::open(&local(place)?)?)
+pub(crate) fn archive(place: &Path, quiet: bool) -> Outcome<Archive> {
+    Ok(Archive::open(&local(place, quiet)?)?)
 }
 
 /// `place` as a path on this machine: itself, or where the hub's files were put.
-pub(crate) fn local(place: &Path) -> Outcome<PathBuf> {
-    data(place, None)
+pub(crate) fn local(place: &Path, quiet: bool) -> Outcome<PathBuf> {
+    data(place, None, false, quiet)
 }
 
-/// The same for data, of which the hub may have several splits.
-pub(crate) fn data(place: &Path, split: Option<&str>) -> Outcome<PathBuf> {
+/// The same for data, of which the hub may have several splits: `split`, or else one for `training` or to judge on.
+pub(crate) fn data(place: &Path, split: Option<&str>, training: bool, quiet: bool) -> Outcome<PathBuf> {
     match place.to_str().filter(|text| text.starts_with("hf://")) {
-        Some(id) => fetch(id, split),
+        Some(id) => fetch(id, split, training, quiet),
         None => Ok(place.to_owned()),
     }
 }
 
 #[cfg(feature = "hub")]
-fn fetch(id: &str, split: Option<&str>) -> Outcome<PathBuf> {
-    // Places are looked up before and beside a command's own work, which is why its options are not at hand.
-    let quiet = std::env::args_os().any(|word| word == "-q" || word == "--quiet");
-    Ok(delta_dct_eval::hub::resolve(id, split, &crate::progress::Bar::new(quiet))?)
+fn fetch(id: &str, split: Option<&str>, training: bool, quiet: bool) -> Outcome<PathBuf> {
+    Ok(delta_dct_eval::hub::resolve(id, split, training, &crate::progress::Bar::new(quiet))?)
 }
 
 /// Errors: Unsupported.
 #[cfg(not(feature = "hub"))]
-fn fetch(id: &str, _split: Option<&str>) -> Outcome<PathBuf> {
+fn fetch(id: &str, _split: Option<&str>, _training: bool, _quiet: bool) -> Outcome<PathBuf> {
     let message = format!("{id}: this build has no access to the hub: install it with --features hub");
     Err(delta_dct::Error::unsupported(message).into())
 }

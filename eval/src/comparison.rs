@@ -139,7 +139,7 @@ pub fn read_config(folder: &Path) -> Result<Value> {
 /// head), are random as before training: normal with `deviation`, biases 0, weights of norms 1.
 fn base_weights(base: &Checkpoint, finetuned: &Checkpoint, deviation: f64) -> Result<(Weights, Vec<String>)> {
     let (have, want) = (Weights::of(base)?, Weights::of(finetuned)?);
-    let (mut weights, mut fresh) = (Weights::default(), Vec::new());
+    let (mut weights, mut absent, mut other) = (Weights::default(), Vec::new(), Vec::new());
     for link in pair(&infos(base), &infos(finetuned)).links {
         let Some(wanted) = want.get(&link.name) else { continue };
         let same = match &link.relation {
@@ -149,16 +149,18 @@ fn base_weights(base: &Checkpoint, finetuned: &Checkpoint, deviation: f64) -> Re
         let tensor = match same {
             Some(tensor) => tensor.clone(),
             None => {
-                let tensor = random_tensor(&link.name, wanted.dims(), deviation, fresh.len() as u64)?;
-                fresh.push(link.name.clone());
-                tensor
+                let seed = absent.len() + other.len();
+                let list = if link.relation == Relation::New { &mut absent } else { &mut other };
+                list.push(link.name.clone());
+                random_tensor(&link.name, wanted.dims(), deviation, seed as u64)?
             }
         };
         weights.insert(&link.name, tensor);
     }
-    let note = || format!("random, because the base has no such tensors: {}", fresh.join(", "));
-    let notes = if fresh.is_empty() { Vec::new() } else { vec![note()] };
-    Ok((weights, notes))
+    let notes = [("has no such tensors", absent), ("has them in another shape", other)];
+    let notes = notes.into_iter().filter(|(_, names)| !names.is_empty());
+    let notes = notes.map(|(why, names)| format!("random, because the base {why}: {}", names.join(", ")));
+    Ok((weights, notes.collect()))
 }
 
 /// What `transformers` begins with, but from our own seed.

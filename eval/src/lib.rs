@@ -7,6 +7,7 @@
 //! | `models/` | one file per architecture: config and weights in, logits out |
 //! | `data/` | files to examples; tokenising and pixels as the model's folder says; batches |
 //! | `parallel.rs` | threads that each run whole batches |
+//! | `storage.rs` | the memory of tensors |
 //! | `metrics.rs` | outputs of two models to accuracy, KL, agreement, perplexity |
 //! | `evaluate.rs` | models side by side on one dataset |
 //! | `hub/` | models and data by their id on the Hugging Face hub (feature `hub`) |
@@ -29,6 +30,7 @@ pub mod models;
 mod parallel;
 mod random;
 pub mod report;
+mod storage;
 pub mod sweep;
 pub mod tune;
 mod weights;

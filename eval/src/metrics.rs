@@ -4,11 +4,12 @@
 //! An output is a row of logits: of an example (classification), or of a position that predicts the next token
 //! (language models). All sums are `f64`.
 
-use candle_core::{Storage, Tensor};
+use candle_core::Tensor;
 use delta_dct::Error;
 
 use crate::error::Result;
 use crate::models::Batch;
+use crate::storage::with_values;
 
 /// Standard deviations to each side that hold 95% of a normal distribution.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -215,8 +216,10 @@ impl Targets {
 /// any. Fails with `Mismatch` if the model has fewer rows or classes than the batch has.
 pub(crate) fn tally(logits: &Tensor, targets: &Targets, reference: Option<&Tensor>) -> Result<Tally> {
     let width = logits.dims().last().copied().unwrap_or(0).max(1);
-    with_values(logits, |own| match reference {
-        Some(reference) => with_values(reference, |theirs| rows(own, width, targets, Some(theirs)))?,
+    with_values(&logits.contiguous()?, |own| match reference {
+        Some(reference) => {
+            with_values(&reference.contiguous()?, |theirs| rows(own, width, targets, Some(theirs)))?
+        }
         None => rows(own, width, targets, None),
     })?
 }
@@ -236,19 +239,6 @@ fn rows(own: &[f32], width: usize, targets: &Targets, theirs: Option<&[f32]>) ->
         }
     }
     Ok(tally)
-}
-
-/// Lends the values of an f32 tensor on the CPU, in row-major order.
-fn with_values<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else {
-        return Err(Error::invalid("outputs have to be on the CPU").into());
-    };
-    let values = storage.as_slice::<f32>()?;
-    let start = layout.start_offset();
-    let values = values.get(start..start + layout.shape().elem_count()).unwrap_or_default();
-    Ok(work(values))
 }
 
 #[cfg(test)]

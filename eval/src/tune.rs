@@ -2,7 +2,8 @@
 //!
 //! Recipes stand in [`LADDERS`], one for each method, coarse rungs first. On each ladder the coarsest rung that passes
 //! is found by halving. Compressing is cheap and judging is not, so a rung is judged only if its file is smaller than
-//! the best that has passed so far; ladders that tend to give small files stand first.
+//! the best that has passed so far; ladders that tend to give small files stand first. At the end rates between the
+//! best one and the next coarser are tried.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::Instant;
 
 use delta_dct::{
     Archive, Checkpoint, CompressOptions, Error as DeltaError, ErrorKind, Progress, Recipe, Selection,
-    Summary, compress,
+    Summary, TensorSummary, compress,
 };
 use serde::Serialize;
 
@@ -27,19 +28,25 @@ pub struct Ladder {
     pub recipe: &'static str,
     /// Rates from coarse (a small file) to fine.
     pub rates: &'static [&'static str],
+    /// Whether rates are numbers, and those between two rungs make sense, too.
+    pub smooth: bool,
 }
 
 /// All ladders, in the order in which they are climbed.
 pub static LADDERS: &[Ladder] = &[
     Ladder {
         recipe: "factors step={}",
+        smooth: true,
         rates: &[
             "30", "24", "20", "17", "14", "12", "10", "8.5", "7", "6", "5", "4", "3", "2.4", "2", "1.5",
             "1.2", "1", "0.8", "0.6", "0.4", "0.2",
         ],
     },
+    // Its step depends on how far a pair is apart.
+    Ladder { recipe: "auto quality={}", rates: &["tiny", "small", "good", "fine"], smooth: false },
     Ladder {
         recipe: "uniform rescale=unbiased step={}",
+        smooth: true,
         rates: &[
             "8", "6", "5", "4", "3.5", "3", "2.5", "2", "1.7", "1.4", "1.2", "1", "0.8", "0.6", "0.4",
             "0.25", "0.1",
@@ -47,6 +54,7 @@ pub static LADDERS: &[Ladder] = &[
     },
     Ladder {
         recipe: "dct block=32 bits={}",
+        smooth: false,
         rates: &[
             "1:0.05,0:0.95",
             "1:0.1,0:0.9",
@@ -64,17 +72,31 @@ pub static LADDERS: &[Ladder] = &[
     },
     Ladder {
         recipe: "sparse share={}",
+        smooth: true,
         rates: &["0.001", "0.002", "0.005", "0.01", "0.02", "0.03", "0.05", "0.1", "0.2", "0.4"],
     },
     Ladder {
         recipe: "lowrank bits=3 rank={}",
+        smooth: false,
         rates: &["1", "2", "3", "4", "6", "8", "12", "16", "24", "32", "48", "64"],
     },
-    Ladder { recipe: "dare keep={}", rates: &["0.02", "0.05", "0.1", "0.2", "0.3", "0.5", "0.8"] },
-    Ladder { recipe: "bitdelta", rates: &[""] },
-    // Whatever is asked for, this passes.
-    Ladder { recipe: "raw", rates: &[""] },
+    Ladder {
+        recipe: "dare keep={}",
+        smooth: true,
+        rates: &["0.02", "0.05", "0.1", "0.2", "0.3", "0.5", "0.8"],
+    },
+    Ladder { recipe: "bitdelta", rates: &[""], smooth: false },
+    Ladder { recipe: LAST_RESORT, rates: &[""], smooth: false },
 ];
+
+/// Whatever is asked for, this passes.
+const LAST_RESORT: &str = "lossless";
+
+/// The largest relative error of the weights where nothing else can be asked for: a tenth of the delta's energy.
+pub const USUAL_ERROR: f64 = 0.1;
+
+/// Rates that are tried between the best one and the next coarser.
+const BETWEEN: usize = 3;
 
 impl Ladder {
     /// The name of its method.
@@ -82,9 +104,8 @@ impl Ladder {
         self.recipe.split(' ').next().unwrap_or(self.recipe)
     }
 
-    /// The recipe of rung `i`, counted from 0. Errors: InvalidArgument.
-    fn recipe(&self, i: usize, goal: &Goal) -> Result<Recipe> {
-        let rate = self.rates.get(i).copied().unwrap_or_default();
+    /// The recipe of a rate. Errors: InvalidArgument.
+    fn recipe(&self, rate: &str, goal: &Goal) -> Result<Recipe> {
         let recipe: Recipe = self.recipe.replace("{}", rate).parse()?;
         if goal.is_about_behaviour() {
             return Ok(recipe);
@@ -155,7 +176,7 @@ pub struct Tuner<'a> {
     pub comparison: Option<&'a Comparison>,
     /// What the file has to keep.
     pub goal: Goal,
-    /// Names of the methods that are tried; all where empty. `raw` is always the last resort.
+    /// Names of the methods that are tried; all where empty. `lossless` is always the last resort.
     pub methods: Vec<String>,
     /// Told of all the work.
     pub progress: &'a dyn Progress,
@@ -187,11 +208,12 @@ impl Tuner<'_> {
         let folder = tempfile::Builder::new().prefix(".delta-dct-").tempdir_in(parent);
         let folder = folder.map_err(|e| DeltaError::io("write to", parent, e))?;
         let place = folder.path().join("trial.ddct");
-        let mut search = Search { tuner: self, place: &place, best: None, tried: Vec::new() };
+        let mut search = Search { tuner: self, place: &place, best: None, gap: None, tried: Vec::new() };
         ladders.into_iter().try_for_each(|ladder| search.climb(ladder))?;
-        let (recipe, _) = search
-            .best
-            .ok_or_else(|| DeltaError::new(ErrorKind::Mismatch, "nothing passes, not even raw"))?;
+        search.narrow()?;
+        let nothing =
+            || DeltaError::new(ErrorKind::Mismatch, format!("nothing passes, not even {LAST_RESORT}"));
+        let (recipe, _) = search.best.ok_or_else(nothing)?;
         self.write(&recipe, output, overwrite, finetuned, search.tried)
     }
 
@@ -204,7 +226,8 @@ impl Tuner<'_> {
             return Err(DeltaError::invalid(message).into());
         }
         let chosen = |ladder: &&Ladder| self.methods.iter().any(|name| name == ladder.method());
-        let all = |ladder: &&Ladder| self.methods.is_empty() || chosen(ladder) || ladder.method() == "raw";
+        let all =
+            |ladder: &&Ladder| self.methods.is_empty() || chosen(ladder) || ladder.method() == LAST_RESORT;
         Ok(LADDERS.iter().filter(all).collect())
     }
 
@@ -225,7 +248,7 @@ impl Tuner<'_> {
             recipe: recipe.to_string(),
             bytes: summary.output_bytes,
             finetuned_bytes: summary.finetuned_bytes,
-            relative_error: relative_error(&summary),
+            relative_error: TensorSummary::mean_error(&summary.tensors),
             finetuned,
             result,
             tried,
@@ -250,33 +273,53 @@ struct Search<'a> {
     place: &'a Path,
     /// The smallest that has passed, and its bytes.
     best: Option<(Recipe, u64)>,
+    /// Its ladder, and the rates on both sides of the border that was found there: a coarse one that fails, its own.
+    gap: Option<(&'a Ladder, f64, f64)>,
     tried: Vec<Trial>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
     /// Finds the coarsest rung that passes, unless no rung can be smaller than the best.
-    fn climb(&mut self, ladder: &Ladder) -> Result<()> {
+    fn climb(&mut self, ladder: &'a Ladder) -> Result<()> {
         let (mut low, mut high) = (0, ladder.rates.len());
-        if self.best.is_some() && self.is_beaten(ladder)? {
+        let rate = |i: usize| ladder.rates.get(i).copied().unwrap_or_default();
+        if self.best.is_some() && self.is_beaten(ladder.recipe(rate(0), &self.tuner.goal)?)? {
             return Ok(());
         }
         // Rungs below `low` fail; those from `high` on pass, or are too large.
         while low < high {
             let middle = low + (high - low) / 2;
-            let recipe = ladder.recipe(middle, &self.tuner.goal)?;
+            let recipe = ladder.recipe(rate(middle), &self.tuner.goal)?;
             if self.attempt(recipe)? {
                 high = middle;
             } else {
                 low = middle + 1;
             }
         }
+        let own = ladder.rates.get(high).map(|rate| ladder.recipe(rate, &self.tuner.goal)).transpose()?;
+        if own.is_some_and(|own| self.best.as_ref().is_some_and(|(best, _)| *best == own)) {
+            let number = |i: usize| rate(i).parse().ok().filter(|_| ladder.smooth);
+            let coarser = high.checked_sub(1).and_then(number);
+            self.gap = coarser.zip(number(high)).map(|(coarse, fine)| (ladder, coarse, fine));
+        }
         Ok(())
     }
 
-    /// Whether even the coarsest rung is not smaller than the best.
-    fn is_beaten(&mut self, ladder: &Ladder) -> Result<bool> {
+    /// Tries rates between that of the best recipe and the next coarser one, which failed.
+    fn narrow(&mut self) -> Result<()> {
+        let Some((ladder, mut coarse, mut fine)) = self.gap else { return Ok(()) };
+        for _ in 0..BETWEEN {
+            let middle: f64 = (coarse * fine).sqrt();
+            let rate = format!("{middle:.*}", (2.0 - middle.log10().floor()).max(0.0) as usize);
+            let passed = self.attempt(ladder.recipe(&rate, &self.tuner.goal)?)?;
+            *(if passed { &mut fine } else { &mut coarse }) = middle;
+        }
+        Ok(())
+    }
+
+    /// Whether a ladder's coarsest recipe is not smaller than the best.
+    fn is_beaten(&mut self, recipe: Recipe) -> Result<bool> {
         let start = Instant::now();
-        let recipe = ladder.recipe(0, &self.tuner.goal)?;
         let summary = self.tuner.compress(&recipe, self.place, true)?;
         let beaten = self.is_large(&summary);
         if beaten {
@@ -299,7 +342,10 @@ impl Search<'_> {
                 .judge(&Archive::open(self.place)?, self.place, tuner.progress)
                 .map(|judged| judged.quality)
         };
-        let near = tuner.goal.max_error.is_none_or(|most| relative_error(&summary).unwrap_or(0.0) <= most);
+        let near = tuner
+            .goal
+            .max_error
+            .is_none_or(|most| TensorSummary::mean_error(&summary.tensors).unwrap_or(0.0) <= most);
         let quality = tuner.comparison.filter(|_| near).map(judge).transpose()?;
         let passed = near && tuner.goal.is_met(quality.as_ref());
         self.note(&recipe, &summary, quality, Some(passed), start);
@@ -324,7 +370,7 @@ impl Search<'_> {
         self.tried.push(Trial {
             recipe: recipe.to_string(),
             bytes: summary.output_bytes,
-            relative_error: relative_error(summary),
+            relative_error: TensorSummary::mean_error(&summary.tensors),
             quality,
             passed,
             seconds: start.elapsed().as_secs_f64(),
@@ -334,7 +380,7 @@ impl Search<'_> {
 
 impl Goal {
     /// Errors: InvalidArgument if nothing is asked for, or something that needs data.
-    fn check(&self, has_data: bool) -> Result<()> {
+    pub fn check(&self, has_data: bool) -> Result<()> {
         let message = match (self.is_about_behaviour(), self.max_error) {
             (false, None) => {
                 "say what the file has to keep: a largest drop of accuracy, KL divergence, or error of the weights"
@@ -368,13 +414,6 @@ impl Goal {
     }
 }
 
-/// Mean of the relative errors of the tensors that are not exact, weighted by their elements.
-fn relative_error(summary: &Summary) -> Option<f64> {
-    let inexact = summary.tensors.iter().filter_map(|row| Some((row.relative_error?, row.weights as f64)));
-    let (error, weights) = inexact.fold((0.0, 0.0), |(error, sum), (e, n)| (error + e * n, sum + n));
-    (weights > 0.0).then(|| error / weights)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -385,10 +424,11 @@ mod tests {
         let weights = Goal { max_error: Some(0.1), ..Goal::default() };
         let behaviour = Goal { max_kl: Some(0.1), ..weights.clone() };
         for ladder in LADDERS {
-            for i in 0..ladder.rates.len() {
-                let recipe = ladder.recipe(i, &behaviour).unwrap().to_string();
+            for rate in ladder.rates {
+                assert!(!ladder.smooth || rate.parse::<f64>().is_ok(), "{rate}");
+                let recipe = ladder.recipe(rate, &behaviour).unwrap().to_string();
                 assert!(recipe.starts_with(ladder.method()), "{recipe}");
-                let recipe = ladder.recipe(i, &weights).unwrap().to_string();
+                let recipe = ladder.recipe(rate, &weights).unwrap().to_string();
                 assert!(!recipe.contains("unbiased") || recipe.starts_with("bitdelta"), "{recipe}");
             }
         }

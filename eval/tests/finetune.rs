@@ -29,6 +29,7 @@ fn job(output: &Path) -> Job {
         data: vec![demo("eval/train.safetensors")],
         options: DataOptions { limit: Some(96), ..DataOptions::default() },
         held_out: Vec::new(),
+        held_out_split: None,
         classes: None,
         output: output.to_owned(),
         overwrite: false,

@@ -64,7 +64,7 @@ fn settings(endpoint: &str, cache: &Path) -> Settings {
 }
 
 fn resolve(endpoint: &str, cache: &TempDir, id: &str) -> Result<PathBuf, delta_dct_eval::Error> {
-    Hub::new(settings(endpoint, cache.path())).resolve(id, None, &Silent)
+    Hub::new(settings(endpoint, cache.path())).resolve(id, None, false, &Silent)
 }
 
 /// The error's kind and line.
@@ -208,14 +208,14 @@ fn a_cache_serves_without_the_hub() {
     let (cdn, cache) = (elsewhere(), tempfile::tempdir().unwrap());
     let hub = Server::start(hub("models", "org/name", COMMIT, model_files(&cdn.address)));
     let offline = || Hub::new(Settings { offline: true, ..settings(&hub.address, cache.path()) });
-    let (kind, message) = refused(offline().resolve("hf://org/name", None, &Silent));
+    let (kind, message) = refused(offline().resolve("hf://org/name", None, false, &Silent));
     assert_eq!(kind, ErrorKind::Io);
     assert!(message.contains("HF_HUB_OFFLINE is set, and the cache"), "{message}");
 
     let folder = resolve(&hub.address, &cache, "hf://org/name").unwrap();
     hub.requests();
     for id in ["hf://org/name", &format!("hf://org/name@{COMMIT}")] {
-        assert_eq!(offline().resolve(id, None, &Silent).unwrap(), folder);
+        assert_eq!(offline().resolve(id, None, false, &Silent).unwrap(), folder);
     }
     assert_eq!(hub.asked(), [""; 0]);
     assert!(offline().search(&query()).unwrap_err().to_string().contains("HF_HUB_OFFLINE"));
@@ -266,7 +266,7 @@ fn of_a_dataset_the_split_that_is_asked_for() {
         (Server::start(hub("datasets", "org/glue", COMMIT, files)), tempfile::tempdir().unwrap());
     let hub = Hub::new(settings(&server.address, cache.path()));
     let place = "hf://datasets/org/glue/sst2";
-    let file = hub.resolve(place, None, &Silent).unwrap();
+    let file = hub.resolve(place, None, false, &Silent).unwrap();
     assert!(
         file.ends_with(format!(
             "datasets--org--glue/snapshots/{COMMIT}/sst2/validation-00000-of-00001.parquet"
@@ -274,9 +274,10 @@ fn of_a_dataset_the_split_that_is_asked_for() {
     );
     #[cfg(unix)]
     assert!(fs::read_link(&file).unwrap().starts_with("../../../blobs"));
-    let train = hub.resolve(place, Some("train"), &Silent).unwrap();
+    let train = hub.resolve(place, Some("train"), false, &Silent).unwrap();
     assert!(train.join("train-00001-of-00002.parquet").is_file() && !train.join("notes.txt").exists());
-    let (_, message) = refused(hub.resolve(place, Some("test"), &Silent));
+    assert_eq!(hub.resolve(place, None, true, &Silent).unwrap(), train);
+    let (_, message) = refused(hub.resolve(place, Some("test"), false, &Silent));
     assert!(
         message.contains("hf://datasets/org/glue/sst2: no file of the split test among train-00000"),
         "{message}"

@@ -34,7 +34,7 @@ fn sweep_file(folder: &Path, limit: usize, grid: &str) -> PathBuf {
     path
 }
 
-fn local(path: &Path) -> Result<PathBuf, Error> {
+fn local(path: &Path, _: Option<&str>) -> Result<PathBuf, Error> {
     Ok(path.to_owned())
 }
 
@@ -57,7 +57,7 @@ fn a_row_is_what_an_independent_reading_of_the_file_finds() {
     let dir = tempfile::tempdir().unwrap();
     let sweep = Sweep::read(&sweep_file(dir.path(), 100, "[[grid]]\nmethod = 'dct block=16'\n")).unwrap();
     let out = dir.path().join("out");
-    run_all(&sweep, &out, RunOptions { keep: true, limit: None }).unwrap();
+    run_all(&sweep, &out, RunOptions { keep: true, runs: None }).unwrap();
     let row = Results::read(&out).unwrap().rows.remove(0);
 
     let file = PathBuf::from(row.file.as_ref().unwrap());
@@ -131,7 +131,7 @@ fn an_interrupted_sweep_goes_on_where_it_stopped() {
     fs::write(&rows, format!("{text}{}", &text[..text.len() / 2])).unwrap();
     assert_eq!(Results::read(&parts).unwrap().rows.len(), 1);
 
-    let one = RunOptions { limit: Some(1), keep: false };
+    let one = RunOptions { runs: Some(1), keep: false };
     assert_eq!(run_all(&sweep, &parts, one).unwrap(), 1);
     assert_eq!(run_all(&sweep, &parts, RunOptions::default()).unwrap(), 1);
     assert_eq!(run_all(&sweep, &parts, RunOptions::default()).unwrap(), 0);

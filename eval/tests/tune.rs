@@ -62,7 +62,7 @@ fn the_smallest_file_that_passes_is_written_and_judged() {
     }
     // Each ladder has a rung that passes or is beaten, and none is climbed step by step.
     assert!(tuned.tried.iter().any(|trial| trial.recipe.starts_with("lowrank")));
-    assert!(tuned.tried.len() <= 14, "{}", tuned.tried.len());
+    assert!(tuned.tried.len() <= 17, "{}", tuned.tried.len());
     assert!(tuned.bytes * 5 < tuned.finetuned_bytes);
 }
 
@@ -80,7 +80,7 @@ fn without_data_the_goal_is_the_error_of_the_weights() {
 #[test]
 fn what_nothing_lossy_keeps_is_carried_exactly() {
     let (_folder, tuned) = tune(Goal { max_error: Some(0.0), ..Goal::default() }, &["bitdelta"]);
-    assert!(tuned.unwrap().recipe.starts_with("raw"));
+    assert!(tuned.unwrap().recipe.starts_with("lossless"));
 }
 
 #[test]

@@ -65,8 +65,8 @@ struct Report<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &ApplyArgs) -> Outcome {
     args.work.start()?;
-    let archive = place::archive(&args.file)?;
-    let base = place::checkpoint(&args.base)?;
+    let archive = place::archive(&args.file, args.report.quiet)?;
+    let base = place::checkpoint(&args.base, args.report.quiet)?;
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(units::stem(&args.file, "finetuned")));
     let bar = Bar::new(args.report.quiet);
     let applied = archive.apply(&base, &output, args.force, &bar).advise(ErrorKind::Mismatch, WRONG_BASE)?;

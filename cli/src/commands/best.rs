@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use delta_dct_eval::sweep::{Best, Results, Row, best};
 
-use super::sweep::{change, measure, measure_name};
+use super::sweep::{PREDECESSORS_RATIO, change, measure, measure_name, predecessors_ratio};
 use crate::failure::Outcome;
 use crate::run_args::ReportArgs;
 use crate::table::Columns;
@@ -20,6 +20,9 @@ pub(crate) struct BestArgs {
     /// Folder of a sweep
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Consider the runs of these methods only: names with commas between them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    methods: Vec<String>,
     #[command(flatten)]
     rule: RuleArgs,
     #[command(flatten)]
@@ -48,11 +51,13 @@ other beats in both KL and bytes.
 
 Examples:
   delta-dct best demo-sweep
+  delta-dct best demo-sweep --methods dct,dct-jpeg,dct-post,dwt
   delta-dct best demo-sweep --threshold 0.5 --json";
 
 /// Runs the command.
 pub(crate) fn run(args: &BestArgs) -> Outcome {
     let mut results = Results::read(&args.dir)?;
+    results.rows.retain(|row| args.methods.is_empty() || args.methods.contains(&row.method));
     // Errors of single tensors are not asked for here.
     results.rows.iter_mut().for_each(|row| row.tensors.clear());
     let found = best(&results, args.rule.share());
@@ -61,8 +66,8 @@ pub(crate) fn run(args: &BestArgs) -> Outcome {
 
 fn write_report(out: &mut dyn Write, results: &Results, found: &[Best<'_>]) -> io::Result<()> {
     let measure = measure_name(results);
-    let header = ["<pair", "<why", "<method", "<options", "bytes", "ratio", measure, "change", "KL"];
-    let mut table = Columns::new(header);
+    let what = ["<pair", "<why", "<method", "<options", "bytes", "ratio", PREDECESSORS_RATIO];
+    let mut table = Columns::new(what.into_iter().chain([measure, "change", "KL"]));
     for best in found {
         let picked = best.pick.iter().map(|pick| (pick.reason, pick.row));
         for (why, row) in picked.chain(best.front.iter().map(|row| ("front", *row))) {
@@ -72,7 +77,7 @@ fn write_report(out: &mut dyn Write, results: &Results, found: &[Best<'_>]) -> i
     table.write(out)
 }
 
-fn cells(results: &Results, why: &str, row: &Row) -> [String; 9] {
+fn cells(results: &Results, why: &str, row: &Row) -> [String; 10] {
     [
         row.pair.clone(),
         why.to_owned(),
@@ -80,6 +85,7 @@ fn cells(results: &Results, why: &str, row: &Row) -> [String; 9] {
         row.options(),
         units::count(row.bytes),
         units::ratio(row.finetuned_bytes, row.bytes),
+        predecessors_ratio(row),
         measure(row),
         change(results, row),
         row.quality.kl.map_or(String::new(), |kl| units::relative_error(Some(kl))),

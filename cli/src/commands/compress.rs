@@ -83,8 +83,8 @@ struct Report<'a> {
 pub(crate) fn run(args: &CompressArgs) -> Outcome {
     let selection = args.selection.selection()?;
     args.work.start()?;
-    let base = place::checkpoint(&args.base)?;
-    let finetuned = place::checkpoint(&args.finetuned)?;
+    let base = place::checkpoint(&args.base, args.report.quiet)?;
+    let finetuned = place::checkpoint(&args.finetuned, args.report.quiet)?;
     let output = match &args.output {
         Some(path) => path.clone(),
         None => PathBuf::from(format!("{}.ddct", units::stem(&args.finetuned, "model"))),

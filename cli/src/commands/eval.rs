@@ -61,13 +61,14 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
     model_threads::settle();
     args.work.start()?;
     let sources = Sources {
-        base: place::local(&args.base)?,
-        finetuned: place::local(&args.finetuned)?,
-        data: args.data.paths()?,
+        base: place::local(&args.base, args.report.quiet)?,
+        finetuned: place::local(&args.finetuned, args.report.quiet)?,
+        data: args.data.paths(args.report.quiet)?,
         options: args.data.options(),
         batch: args.data.batch(),
     };
-    let archives = args.deltas.iter().map(|path| Ok((place::archive(path)?, path.as_path())));
+    let archives =
+        args.deltas.iter().map(|path| Ok((place::archive(path, args.report.quiet)?, path.as_path())));
     let archives = archives.collect::<Outcome<Vec<_>>>()?;
     let bar = Bar::counting(args.report.quiet);
     let comparison = Comparison::open(&sources)?;
@@ -96,18 +97,10 @@ fn write_report(out: &mut dyn Write, models: &[Judged]) -> io::Result<()> {
 fn table(models: &[Judged]) -> Columns {
     let language = models.iter().any(|model| model.quality.perplexity.is_some());
     let measure = if language { "perplexity" } else { "accuracy" };
-    let mut table = Columns::new([
-        "<model",
-        measure,
-        "<95%",
-        "difference",
-        "<95%",
-        "KL",
-        "agreement",
-        "loss",
-        "seconds",
-        "examples/s",
-    ]);
+    // Intervals and differences are those of accuracy.
+    let of_accuracy = (!language).then_some(["<95%", "difference", "<95%"]).into_iter().flatten();
+    let others = ["KL", "agreement", "loss", "seconds", "examples/s"];
+    let mut table = Columns::new(["<model", measure].into_iter().chain(of_accuracy).chain(others));
     for model in models {
         let quality = &model.quality;
         let percent =
@@ -118,18 +111,21 @@ fn table(models: &[Judged]) -> Columns {
         let range = |ends: Option<(f64, f64)>| {
             ends.map_or(String::new(), |(a, b)| format!("{:.2} to {:.2}", 100.0 * a, 100.0 * b))
         };
-        table.row([
-            model.role.to_owned(),
-            if language { units::decimals(quality.perplexity, 3) } else { percent(quality.accuracy) },
+        let worth = if language { units::decimals(quality.perplexity, 3) } else { percent(quality.accuracy) };
+        let of_accuracy = [
             range(quality.accuracy_interval),
             quality.accuracy_difference.map_or(String::new(), |d| format!("{:+.2}", 100.0 * d)),
             points(quality.accuracy_difference_interval),
+        ];
+        let others = [
             quality.kl.map_or(String::new(), |kl| units::relative_error(Some(kl))),
             percent(quality.agreement),
             units::decimals(quality.loss, 4),
             format!("{:.1}", quality.seconds),
             units::count(quality.examples_per_second as u64),
-        ]);
+        ];
+        let of_accuracy = (!language).then_some(of_accuracy).into_iter().flatten();
+        table.row([model.role.to_owned(), worth].into_iter().chain(of_accuracy).chain(others));
     }
     table
 }

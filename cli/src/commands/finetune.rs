@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use delta_dct::Error;
+use delta_dct_eval::data::DataOptions;
 use delta_dct_eval::{Epoch, Event, Finetuned, Job, Recipe, finetune};
 
 use crate::data_args::ReadArgs;
@@ -51,12 +52,18 @@ pub(crate) struct FinetuneArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Data")]
 struct TrainingDataArgs {
-    /// Labelled data to train on, as `eval` takes it (of a folder the training split); may be given again
+    /// Labelled data to train on, as `eval` takes it: files, folders, hf://datasets/ORG/NAME; may be given again
     #[arg(short, long, required = true, value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// Data to judge on after every epoch; may be given again
+    /// Split of a folder to train on [default: train]
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Data to judge on after every epoch, which may be the folder or id of --data; may be given again
     #[arg(long, value_name = "PATH")]
     eval_data: Vec<PathBuf>,
+    /// Split of a folder to judge on [default: validation, else test]
+    #[arg(long, value_name = "NAME", requires = "eval_data")]
+    eval_split: Option<String>,
     /// Names of the classes with commas between them, or their number [default: the base's if the data has as many,
     /// else the data's]
     #[arg(long, value_name = "NAMES")]
@@ -87,7 +94,7 @@ struct RecipeArgs {
     /// Longest gradient, a longer one is shortened; 0: any
     #[arg(long, value_name = "NORM", default_value_t = 1.0)]
     clip: f64,
-    /// Train without dropout [default: as config.json says]
+    /// Train without dropout and, of Swin, stochastic depth [default: as config.json says]
     #[arg(long)]
     no_dropout: bool,
     /// Move every image by up to so many pixels, at random
@@ -101,11 +108,12 @@ struct RecipeArgs {
 const AFTER_HELP: &str = "\
 Known: BERT, RoBERTa and DistilBERT (sequence classification), ViT and Swin (image classification). AdamW (0.9, 0.999, \
 1e-8), in f32, whatever the base's dtype. What the base lacks, and a head of another number of classes, begins random. \
-Swin trains without stochastic depth. The folder that is written is one that transformers reads.
+The folder that is written is one that transformers reads.
 
 Examples:
   delta-dct finetune --base B --data train.tsv --eval-data dev.tsv --max-length 128 -o F
   delta-dct finetune --base B --data images/ --epochs 10 --lr 1e-4 --warmup 50 --log steps.jsonl -o F
+  delta-dct finetune --base B --data hf://datasets/ORG/NAME --eval-data hf://datasets/ORG/NAME -o F
   delta-dct finetune --base B --scratch --data train.safetensors --labels digits --lr 1e-3 -o F";
 
 /// Runs the command.
@@ -125,14 +133,19 @@ pub(crate) fn run(args: &FinetuneArgs) -> Outcome {
 
 impl FinetuneArgs {
     fn job(&self) -> Outcome<Job> {
-        let local = |paths: &[PathBuf]| paths.iter().map(|path| place::local(path)).collect::<Outcome<_>>();
+        let (quiet, data) = (self.report.quiet, &self.data);
+        let local = |paths: &[PathBuf], split: &Option<String>, training| {
+            let local = |path: &PathBuf| place::data(path, split.as_deref(), training, quiet);
+            paths.iter().map(local).collect::<Outcome<_>>()
+        };
         Ok(Job {
-            base: place::local(&self.base)?,
+            base: place::local(&self.base, quiet)?,
             scratch: self.scratch,
-            data: local(&self.data.data)?,
-            options: self.data.read.options(),
-            held_out: local(&self.data.eval_data)?,
-            classes: self.data.classes.as_deref().map(classes),
+            data: local(&data.data, &data.split, true)?,
+            options: DataOptions { split: data.split.clone(), ..data.read.options() },
+            held_out: local(&data.eval_data, &data.eval_split, false)?,
+            held_out_split: data.eval_split.clone(),
+            classes: data.classes.as_deref().map(classes),
             output: self.output.clone(),
             overwrite: self.force,
             recipe: self.recipe.recipe(),

@@ -56,7 +56,7 @@ struct SideFile {
 
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs) -> Outcome {
-    let archive = place::archive(&args.file)?;
+    let archive = place::archive(&args.file, args.report.quiet)?;
     let info = archive.info();
     let tensors = archive.tensors()?;
     let weights = tensors.iter().map(|t| t.weights).sum();

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use delta_dct::ErrorKind;
@@ -26,9 +26,15 @@ pub(crate) struct SweepArgs {
     /// Folder for the rows; a sweep that is there already goes on where it stopped
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Stop after N runs
+    /// Run these pairs only: names with commas between them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pairs: Vec<String>,
+    /// Judge on the first N examples of each pair only, whatever the file says
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Stop after N runs
+    #[arg(long, value_name = "N")]
+    runs: Option<usize>,
     /// Keep the .ddct files, in DIR/deltas
     #[arg(long)]
     keep: bool,
@@ -44,7 +50,8 @@ pub(crate) struct SweepArgs {
 const AFTER_HELP: &str = "\
 Each run compresses to a real file, takes its size, and judges the model that it gives. Its row is on disk before the \
 next run begins: stop the sweep whenever you like, and start the same command again. At the end all rows are in \
-DIR/results.csv, .json and .parquet. Models are loaded once per pair.
+DIR/results.csv, .json and .parquet. Models are loaded once per pair. The ratio of files is followed by the one that the \
+Python predecessor counted (a byte per coefficient, and no file).
 
 A sweep file:
   [[pair]]
@@ -58,6 +65,7 @@ A sweep file:
 
 Examples:
   delta-dct sweep sweeps/demo.toml -o demo-sweep
+  delta-dct sweep sweeps/pairs.toml --pairs vit-cifar10 --limit 300 -o first-look
   delta-dct best demo-sweep
   delta-dct report demo-sweep -o report.html";
 
@@ -65,16 +73,18 @@ Examples:
 pub(crate) fn run(args: &SweepArgs) -> Outcome {
     model_threads::settle();
     args.work.start()?;
-    let sweep = Sweep::read(&args.file)?;
+    let whole = Sweep::read(&args.file)?;
+    let sweep = whole.clone().narrowed(&args.pairs, args.limit)?;
     let mut ledger = Ledger::open(&args.output, args.force)?;
     let changed = ledger.note_sweep(&sweep.text)?;
-    let options = RunOptions { limit: args.limit, keep: args.keep };
+    let options = RunOptions { runs: args.runs, keep: args.keep };
     let bar = Bar::counting(args.report.quiet);
-    let made = run_sweep(&sweep, &mut ledger, options, place::local, &bar)
+    let local = |path: &Path, split: Option<&str>| place::data(path, split, false, args.report.quiet);
+    let made = run_sweep(&sweep, &mut ledger, options, local, &bar)
         .advise(ErrorKind::Interrupted, "finished runs are kept: the same command goes on from here")?;
     drop(bar);
     let (results, others) = ledger.results().of(&sweep)?;
-    let files = export(&results, &args.output)?;
+    let files = export(&ledger.results().of(&whole)?.0, &args.output)?;
     args.report.print(&results, |out| {
         table(&results).write(out)?;
         writeln!(out)?;
@@ -111,6 +121,7 @@ fn table(results: &Results) -> Columns {
         "<options",
         "bytes",
         "ratio",
+        PREDECESSORS_RATIO,
         "bpw",
         "rel. error",
         measure_name(results),
@@ -127,6 +138,7 @@ fn table(results: &Results) -> Columns {
             row.options(),
             units::count(row.bytes),
             units::ratio(row.finetuned_bytes, row.bytes),
+            predecessors_ratio(row),
             format!("{:.3}", row.bpw),
             units::relative_error(row.relative_error),
             measure(row),
@@ -136,6 +148,14 @@ fn table(results: &Results) -> Columns {
         ]);
     }
     table
+}
+
+/// The column of [`predecessors_ratio`].
+pub(super) const PREDECESSORS_RATIO: &str = "predecessor's";
+
+/// The ratio as the predecessor counted it, where it had the method.
+pub(super) fn predecessors_ratio(row: &Row) -> String {
+    row.predecessor_ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x"))
 }
 
 /// What [`measure`] gives of these runs.

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use clap::Args;
 use delta_dct::Checkpoint;
-use delta_dct_eval::tune::{Goal, Trial, Tuned, Tuner};
+use delta_dct_eval::sweep::short_recipe;
+use delta_dct_eval::tune::{Goal, Trial, Tuned, Tuner, USUAL_ERROR};
 use delta_dct_eval::{Comparison, Sources};
 use serde::Serialize;
 
@@ -51,7 +52,7 @@ pub(crate) struct TuneArgs {
 
 /// What the file has to keep.
 #[derive(Args)]
-#[command(next_help_heading = "Goal (all that is given counts)")]
+#[command(next_help_heading = "Goal (all that is given counts; without data --max-error alone)")]
 struct GoalArgs {
     /// Accuracy that may be lost against the fine-tuned model, in percentage points: 0.5%
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
@@ -62,21 +63,23 @@ struct GoalArgs {
     /// Mean KL divergence from the fine-tuned model's outputs, in nats
     #[arg(long, value_name = "NATS")]
     max_kl: Option<f64>,
-    /// Mean relative error of the weights, as compress prints it; needs no data
+    /// Mean relative error of the weights, as compress prints it; needs no data, and is 0.1 where there is none
     #[arg(long, value_name = "ERROR")]
     max_error: Option<f64>,
 }
 
 const AFTER_HELP: &str = "\
-Recipes of many methods are tried, from coarse to fine; a recipe is judged on the data only if its file is smaller than \
-the best so far. The file is written by the best one and judged once more. Of accuracy a small set of examples says \
+Recipes of many methods are tried, from coarse to fine, at last rates near the best; a recipe is judged on the data only \
+if its file is smaller than the best so far. The file is written by the best one and judged once more. Of accuracy a small set of examples says \
 little: the table shows the 95% interval of the difference on the same examples, and --sure asks that all of it passes. \
-KL divergence is the steadier goal. Examples that chose the recipe flatter it: judge the result on others with eval.
+KL divergence is the steadier goal. Examples that chose the recipe flatter it: judge the result on others with eval. \
+Without --data nothing is known of the model's behaviour: then the goal is the error of the weights, which is strict.
 
 Examples:
   delta-dct tune --base B --finetuned F --data dev.tsv --max-kl 0.01 -o X.ddct
   delta-dct tune --base B --finetuned F --data images/ --max-drop 0.5% -o X.ddct
-  delta-dct tune --base B --finetuned F --max-error 0.1 --methods dct,uniform --json";
+  delta-dct tune --base B --finetuned F -o X.ddct
+  delta-dct tune --base B --finetuned F --max-error 0.01 --methods dct,uniform --json";
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -85,8 +88,26 @@ struct Report<'a> {
     ratio: f64,
     seconds: f64,
     goal: Goal,
+    notes: Vec<String>,
     #[serde(flatten)]
     tuned: Tuned,
+}
+
+impl GoalArgs {
+    /// What is asked for, and what there is to say about it. Without data that is the error of the weights.
+    fn goal(&self, has_data: bool) -> (Goal, Vec<String>) {
+        let asked =
+            Goal { max_drop: self.max_drop, max_kl: self.max_kl, max_error: self.max_error, sure: self.sure };
+        if has_data {
+            return (asked, Vec::new());
+        }
+        let most = self.max_error.unwrap_or(USUAL_ERROR);
+        let note =
+            format!("without data, the goal is a mean relative error of the weights of at most {most}");
+        let unused = self.max_drop.or(self.max_kl).map(|_| "; accuracy and KL cannot be measured");
+        let notes = vec![note + unused.unwrap_or_default()];
+        (Goal { max_error: Some(most), ..Goal::default() }, notes)
+    }
 }
 
 /// Runs the command.
@@ -94,21 +115,18 @@ pub(crate) fn run(args: &TuneArgs) -> Outcome {
     model_threads::settle();
     args.work.start()?;
     let start = Instant::now();
-    let (base, finetuned) = (place::local(&args.base)?, place::local(&args.finetuned)?);
+    let (base, finetuned) =
+        (place::local(&args.base, args.report.quiet)?, place::local(&args.finetuned, args.report.quiet)?);
     let output = args.output.clone();
     let output = output.unwrap_or_else(|| format!("{}.ddct", units::stem(&args.finetuned, "model")).into());
-    let goal = Goal {
-        max_drop: args.goal.max_drop,
-        max_kl: args.goal.max_kl,
-        max_error: args.goal.max_error,
-        sure: args.goal.sure,
-    };
+    let (goal, notes) = args.goal.goal(args.data.is_given());
+    goal.check(args.data.is_given())?;
     let bar = Bar::counting(args.report.quiet);
     let comparison = match args.data.is_given() {
         true => Some(Comparison::open(&Sources {
             base: base.clone(),
             finetuned: finetuned.clone(),
-            data: args.data.paths()?,
+            data: args.data.paths(args.report.quiet)?,
             options: args.data.options(),
             batch: args.data.batch(),
         })?),
@@ -129,6 +147,7 @@ pub(crate) fn run(args: &TuneArgs) -> Outcome {
         ratio: tuned.finetuned_bytes as f64 / tuned.bytes.max(1) as f64,
         seconds: start.elapsed().as_secs_f64(),
         goal,
+        notes,
         tuned,
     };
     args.report.print(&report, |out| write_report(out, &report))
@@ -154,6 +173,7 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         units::seconds(report.seconds),
     )?;
     writeln!(out, "recipe: {}", tuned.recipe)?;
+    report.notes.iter().try_for_each(|note| writeln!(out, "note: {note}"))?;
     let Some(quality) = tuned.result.as_ref().map(|judged| &judged.quality) else { return Ok(()) };
     let kl = quality.kl.map_or(String::new(), |kl| format!(", KL {}", units::relative_error(Some(kl))));
     let Some(difference) = quality.accuracy_difference else {
@@ -174,31 +194,38 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     }
 }
 
-/// A row for each recipe that was tried, in this order.
+/// A row for each recipe that was tried, in this order; without data there are fewer columns.
 fn table(tried: &[Trial], chosen: &str) -> Columns {
-    let header = ["<recipe", "bytes", "rel. error", "KL", "difference", "<95%", "<passed"];
+    let judged = tried.iter().any(|trial| trial.quality.is_some());
+    let figures = judged.then_some(["KL", "difference", "<95%"]).into_iter().flatten();
+    let header = ["<recipe", "bytes", "rel. error"].into_iter().chain(figures).chain(["<passed"]);
     let mut table = Columns::new(header);
     for trial in tried {
-        let quality = trial.quality.as_ref();
-        let points = |x: f64| format!("{:+.2}", 100.0 * x);
-        let interval = quality.and_then(|quality| quality.accuracy_difference_interval);
         let passed = match trial.passed {
             Some(true) if trial.recipe == chosen => "yes: smallest",
             Some(true) => "yes",
             Some(false) => "no",
             None => "larger than the best",
         };
-        table.row([
-            trial.recipe.clone(),
+        let weights = [
+            short_recipe(&trial.recipe),
             units::count(trial.bytes),
             units::relative_error(trial.relative_error),
-            quality
-                .and_then(|quality| quality.kl)
-                .map_or(String::new(), |kl| units::relative_error(Some(kl))),
-            quality.and_then(|quality| quality.accuracy_difference).map_or(String::new(), points),
-            interval.map_or(String::new(), |(low, high)| format!("{} to {}", points(low), points(high))),
-            passed.to_owned(),
-        ]);
+        ];
+        let figures = judged.then(|| figures_of(trial)).into_iter().flatten();
+        table.row(weights.into_iter().chain(figures).chain([passed.to_owned()]));
     }
     table
+}
+
+/// KL, difference of accuracy in points, and its interval, as far as they are known.
+fn figures_of(trial: &Trial) -> [String; 3] {
+    let points = |x: f64| format!("{:+.2}", 100.0 * x);
+    let Some(quality) = &trial.quality else { return Default::default() };
+    let range = |(low, high)| format!("{} to {}", points(low), points(high));
+    [
+        quality.kl.map_or(String::new(), |kl| units::relative_error(Some(kl))),
+        quality.accuracy_difference.map_or(String::new(), points),
+        quality.accuracy_difference_interval.map_or(String::new(), range),
+    ]
 }

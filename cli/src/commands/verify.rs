@@ -51,8 +51,8 @@ struct Report<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     args.work.start()?;
-    let archive = place::archive(&args.file)?;
-    let base = args.base.as_deref().map(place::checkpoint).transpose()?;
+    let archive = place::archive(&args.file, args.report.quiet)?;
+    let base = args.base.as_deref().map(|base| place::checkpoint(base, args.report.quiet)).transpose()?;
     let bar = Bar::new(args.report.quiet);
     let verified = archive.verify(base.as_ref(), &bar).advise(ErrorKind::Mismatch, WRONG_BASE)?;
     drop(bar);

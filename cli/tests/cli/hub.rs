@@ -1,14 +1,10 @@
 //! Models by their id on the hub, played by a server on this machine.
 
-#[path = "../../../eval/tests/support/server.rs"]
-mod server;
-
 use std::fs;
 use std::path::Path;
 
-use server::{Reply, Request, Server, Stored, hub};
-
 use crate::run::{Run, command, run, small_pair, tensors};
+use crate::server::{Reply, Request, Server, Stored, hub};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -31,7 +31,7 @@ fn a_sweep_its_picks_and_its_report() {
     let words =
         |texts: &[&'static str]| texts.iter().flat_map(|text| text.split_whitespace()).collect::<Vec<_>>();
 
-    let first = run(dir.path(), "sweep s.toml -o out --limit 1 --json").json();
+    let first = run(dir.path(), "sweep s.toml -o out --runs 1 --json").json();
     assert_eq!(first["rows"].as_array().unwrap().len(), 1);
     let value = run(dir.path(), "sweep s.toml -o out --keep --json").json();
     check(section, &value, vec!["pairs", "rows"]);
@@ -65,6 +65,21 @@ fn a_sweep_its_picks_and_its_report() {
 
     let text = succeed(dir.path(), "sweep s.toml -o out");
     assert!(text.contains("0 runs made now, 2 made before"), "{text}");
+
+    let unknown = run(dir.path(), "sweep s.toml -o out --pairs letters");
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("no pair is called \"letters\"; there are digits"), "{}", unknown.stderr);
+    let other = run(dir.path(), "sweep s.toml -o out --limit 20");
+    assert_eq!(other.code, Some(6));
+    let value = run(dir.path(), "sweep s.toml -o fewer --limit 20 --json").json();
+    assert_eq!(value["rows"][0]["examples"], 20);
+    succeed(dir.path(), "report fewer -o r.html --force");
+    let again = "delta-dct sweep s.toml -o fewer --limit 20\n";
+    assert!(fs::read_to_string(dir.path().join("r.html")).unwrap().contains(again));
+
+    let picked = run(dir.path(), "best out --methods zero --json").json();
+    assert_eq!(picked[0]["front"].as_array().unwrap().len(), 1);
+    assert_eq!(picked[0]["pick"]["row"]["method"], "zero");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `tune`: the smallest file that keeps the quality.
 
-use crate::run::{demo, run, small_pair};
+use crate::run::{demo, run, small_pair, succeed};
 
 const README: &str = include_str!("../../README.md");
 
@@ -39,16 +39,30 @@ fn tune_writes_the_file_and_says_what_it_tried() {
 fn goals_are_read_with_their_units() {
     let dir = small_pair();
     for (goal, code, message) in [
-        ("", 2, "say what the file has to keep"),
         ("--max-drop 0.5", 2, "percentage points, as in 0.5%"),
-        ("--max-kl 0.1", 2, "none is given"),
+        ("--data none.tsv", 2, "say what the file has to keep"),
         ("--sure --max-kl 0.1", 2, "--max-drop"),
     ] {
         let run = run(dir.path(), &format!("tune -b base -f ft {goal}"));
         assert_eq!(run.code, Some(code), "{goal}");
         assert!(run.stderr.contains(message), "{goal}: {}", run.stderr);
     }
-    let run = run(dir.path(), "tune -b base -f ft --max-error 0.1 --methods uniform");
-    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn without_data_the_goal_is_the_error_of_the_weights() {
+    let dir = small_pair();
+    for (goal, most, note) in [
+        ("", 0.1, "weights of at most 0.1"),
+        ("--max-kl 0.1", 0.1, "at most 0.1; accuracy and KL cannot be measured"),
+        ("--max-drop 1% --max-error 0.3", 0.3, "at most 0.3; accuracy and KL cannot be measured"),
+    ] {
+        let line = format!("tune -b base -f ft --methods uniform,lowrank --force {goal}");
+        let value = run(dir.path(), &format!("{line} --json")).json();
+        assert!(value["relative_error"].as_f64().unwrap() <= most, "{goal}");
+        assert_eq!((&value["goal"]["max_error"], &value["goal"]["max_kl"]), (&most.into(), &().into()));
+        let text = succeed(dir.path(), &line);
+        assert!(text.contains(note) && !text.contains("KL  "), "{goal}: {text}");
+    }
     assert!(dir.path().join("ft.ddct").is_file());
 }

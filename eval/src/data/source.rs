@@ -45,8 +45,10 @@ pub(super) struct Source {
     pub(super) format: Format,
 }
 
-/// Splits to judge on, the first that is there.
-const JUDGING: &[&str] = &["validation", "test", "train"];
+/// The splits that are taken where none is asked for, the first that is there.
+fn usual(training: bool) -> &'static [&'static str] {
+    if training { &["train"] } else { &["validation", "test", "train"] }
+}
 
 /// The files that `path` means: itself, or those of `split` in it; where that is absent, of the split for `training`, or
 /// else of one to judge on.
@@ -60,7 +62,7 @@ pub(super) fn find(path: &Path, split: Option<&str>, training: bool) -> Result<V
     }
     let mut files = Vec::new();
     list(path, DEPTH, &mut files)?;
-    let usual = if training { &["train"][..] } else { JUDGING };
+    let usual = usual(training);
     if files.is_empty() { image_folder(path, split, usual) } else { choose(path, files, split, usual) }
 }
 
@@ -124,9 +126,15 @@ fn data_format(path: &Path) -> Option<Format> {
     format_of(path).filter(|_| !about.iter().any(|start| name.starts_with(start)))
 }
 
-/// Of the files `names` in `folder`, which need not be on this machine, those of `split`; Parquet where there is any.
+/// Of the files `names` in `folder`, which need not be on this machine, those that [`find`] would take; Parquet where
+/// there is any.
 #[cfg(feature = "hub")]
-pub(crate) fn select(folder: &Path, names: &[&str], split: Option<&str>) -> Result<Vec<PathBuf>> {
+pub(crate) fn select(
+    folder: &Path,
+    names: &[&str],
+    split: Option<&str>,
+    training: bool,
+) -> Result<Vec<PathBuf>> {
     let source = |name: &&str| {
         let path = folder.join(name);
         data_format(&path).map(|format| Source { path, format })
@@ -139,7 +147,7 @@ pub(crate) fn select(folder: &Path, names: &[&str], split: Option<&str>) -> Resu
         let kinds = "parquet, csv, tsv, jsonl, txt or safetensors";
         return Err(DeltaError::invalid(format!("{}: there is no {kinds} in it", folder.display())).into());
     }
-    Ok(choose(folder, files, split, JUDGING)?.into_iter().map(|file| file.path).collect())
+    Ok(choose(folder, files, split, usual(training))?.into_iter().map(|file| file.path).collect())
 }
 
 /// Of `files` those of one split and one kind.

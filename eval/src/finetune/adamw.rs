@@ -1,7 +1,9 @@
 //! AdamW (Loshchilov and Hutter 2019), the learning rate of each step, and the length of gradients.
 
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Storage, Tensor, Var};
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
+
+use crate::storage::{values, values_mut, with_values};
 
 /// As in PyTorch: how much of the old means stays, and what keeps a division finite.
 const BETA1: f64 = 0.9;
@@ -132,33 +134,12 @@ pub(super) fn norm(gradients: &[Tensor]) -> Result<f64> {
     let square = |x: &f32| f64::from(*x) * f64::from(*x);
     let mut total = 0.0;
     for gradient in gradients {
-        let (storage, layout) = gradient.storage_and_layout();
-        let Storage::Cpu(storage) = &*storage else { candle_core::bail!("a gradient that is not in memory") };
-        let parts = values(storage, layout)?.par_chunks(TASK);
-        let sums: Vec<f64> = parts.map(|part| part.iter().map(square).sum()).collect();
+        let sums: Vec<f64> = with_values(gradient, |values| {
+            values.par_chunks(TASK).map(|part| part.iter().map(square).sum()).collect()
+        })?;
         total += sums.iter().sum::<f64>();
     }
     Ok(total.sqrt())
-}
-
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let range = range(layout)?;
-    storage.as_slice::<f32>()?.get(range).ok_or_else(|| candle_core::Error::msg("a tensor beyond its memory"))
-}
-
-fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    let (range, beyond) = (range(layout)?, || candle_core::Error::msg("a tensor beyond its memory"));
-    match storage {
-        CpuStorage::F32(all) => all.get_mut(range).ok_or_else(beyond),
-        _ => candle_core::bail!("weights that are not f32"),
-    }
-}
-
-fn range(layout: &Layout) -> Result<std::ops::Range<usize>> {
-    match layout.contiguous_offsets() {
-        Some((from, to)) => Ok(from..to),
-        None => candle_core::bail!("a tensor of shape {:?} that is not contiguous", layout.shape()),
-    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub struct Job {
     pub options: DataOptions,
     /// Data that the model is judged on after each epoch; may be empty.
     pub held_out: Vec<PathBuf>,
+    /// The split of it; where absent the validation split of a folder, else the test split.
+    pub held_out_split: Option<String>,
     /// Names of the classes. Where absent, those of the base if the data has as many, else those of the data.
     pub classes: Option<Vec<String>>,
     /// The folder to write.
@@ -187,12 +189,10 @@ pub fn finetune(
     let start = Start::new(job, &read_config(folder)?, &data)?;
     let processor = Processor::open(folder, start.config())?;
     let examples = data.prepare(&processor, start.task())?;
+    let judging = DataOptions { limit: None, split: job.held_out_split.clone(), ..job.options.clone() };
     let held_out = match job.held_out.is_empty() {
         true => None,
-        false => Some(
-            open(&job.held_out, &DataOptions { limit: None, ..job.options.clone() })?
-                .prepare(&processor, start.task())?,
-        ),
+        false => Some(open(&job.held_out, &judging)?.prepare(&processor, start.task())?),
     };
     let mut trainer = Trainer::new(&start, examples, held_out, &job.recipe)?;
     let epochs = trainer.run(progress, watch)?;

@@ -65,8 +65,8 @@ struct Repo<'a> {
 }
 
 /// Where the files of `id` are on this machine; fetches those that are needed and not in the cache. See [`Hub`].
-pub fn resolve(id: &str, split: Option<&str>, progress: &dyn Progress) -> Result<PathBuf> {
-    Hub::new(Settings::from_environment()).resolve(id, split, progress)
+pub fn resolve(id: &str, split: Option<&str>, training: bool, progress: &dyn Progress) -> Result<PathBuf> {
+    Hub::new(Settings::from_environment()).resolve(id, split, training, progress)
 }
 
 impl Hub {
@@ -78,18 +78,24 @@ impl Hub {
     /// Where the files of `id` (`hf://...`) are on this machine.
     ///
     /// Of a model its weights (safetensors if there are any), config, tokenizer and preprocessor are fetched; of a
-    /// dataset the files of `split` (by default the validation, else the test split). Files of the cache are not
-    /// fetched again; where the hub cannot be reached, or `HF_HUB_OFFLINE` is set, the cache alone is used. Gives the
-    /// folder of the commit, or the file if just one was meant.
+    /// dataset the files of `split` (by default the training split for `training`, otherwise the validation, else the
+    /// test split). Files of the cache are not fetched again; where the hub cannot be reached, or `HF_HUB_OFFLINE` is
+    /// set, the cache alone is used. Gives the folder of the commit, or the file if just one was meant.
     ///
     /// Errors: InvalidArgument (no id; it is not clear which file), Io (no access, no network, no space), Corrupt (a
     /// file is not what its hash says), Interrupted (what has arrived is kept, and the next call goes on).
-    pub fn resolve(&self, id: &str, split: Option<&str>, progress: &dyn Progress) -> Result<PathBuf> {
+    pub fn resolve(
+        &self,
+        id: &str,
+        split: Option<&str>,
+        training: bool,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf> {
         let id: Id = id.parse()?;
         let repo = self.open(&id, progress)?;
         match id.kind {
             Kind::Model => repo.model(),
-            Kind::Dataset => repo.data(split),
+            Kind::Dataset => repo.data(split, training),
         }
     }
 
@@ -154,7 +160,7 @@ impl Repo<'_> {
         Ok(self.path(&wanted.place))
     }
 
-    fn data(&self, split: Option<&str>) -> Result<PathBuf> {
+    fn data(&self, split: Option<&str>, training: bool) -> Result<PathBuf> {
         let path = self.id.path.as_str();
         if self.names.iter().any(|name| name == path) {
             self.fetch(&[path.to_owned()])?;
@@ -163,7 +169,7 @@ impl Repo<'_> {
         let inside: Vec<&str> = self.names.iter().filter_map(|name| wanted::within(name, path)).collect();
         // As if the repository lay in a folder that is called by its id: that is what messages show.
         let folder = self.id.to_string();
-        let chosen = data::select(Path::new(&folder), &inside, split)?;
+        let chosen = data::select(Path::new(&folder), &inside, split, training)?;
         let name = |file: &PathBuf| {
             let inner = file.strip_prefix(&folder).unwrap_or(file).to_string_lossy().replace('\\', "/");
             if path.is_empty() { inner } else { format!("{path}/{inner}") }

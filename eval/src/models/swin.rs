@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use delta_dct::Error;
 
 use super::config::Config;
-use super::layers::{HIDDEN, LayerNorm, Linear, attend, check_heads, split_heads};
+use super::layers::{Dropout, HIDDEN, LayerNorm, Linear, check_heads, joined, shares, split_heads};
 use super::vit::Patches;
 use crate::error::Result;
 use crate::weights::{Scope, Weights};
@@ -17,6 +17,7 @@ pub(crate) struct Swin {
     patches: Patches,
     norm: LayerNorm,
     positions: Option<Tensor>,
+    dropout: Dropout,
     stages: Vec<Stage>,
     last_norm: LayerNorm,
     classifier: Linear,
@@ -37,11 +38,16 @@ impl Swin {
         }
         let scope = weights.scope();
         let root = scope.model("swin");
+        let mut depth_rates = depth_rates(config, depths.iter().sum())?.into_iter();
         let mut stages = Vec::with_capacity(depths.len());
         for (i, (&depth, &heads)) in depths.iter().zip(&heads).enumerate() {
             let (size, scope) = (size << i, root.at("encoder.layers").at(i));
-            let block = |j| Block::load(config, &scope.at("blocks").at(j), size, heads, j % 2 == 1);
-            let blocks = (0..depth).map(block).collect::<Result<_>>()?;
+            let blocks = depth_rates.by_ref().take(depth).enumerate();
+            let blocks = blocks.map(|(j, depth_rate)| {
+                let block = Block::load(config, &scope.at("blocks").at(j), size, heads)?;
+                Ok(Block { shifted: j % 2 == 1, depth_rate, ..block })
+            });
+            let blocks = blocks.collect::<Result<_>>()?;
             let last = i + 1 == depths.len();
             let merging = (!last).then(|| Merging::load(&scope.at("downsample"), size)).transpose()?;
             stages.push(Stage { blocks, merging });
@@ -52,6 +58,7 @@ impl Swin {
             patches: Patches::load(config, &embeddings.at("patch_embeddings"), size)?,
             norm: LayerNorm::load(&embeddings.at("norm"), size, eps)?,
             positions: positions(config, &embeddings, size)?,
+            dropout: config.dropout("hidden_dropout_prob", 0.0)?,
             stages,
             last_norm: LayerNorm::load(&root.at("layernorm"), last, eps)?,
             classifier: Linear::load(&scope.at("classifier"), last, config.labels()?)?,
@@ -65,6 +72,7 @@ impl Swin {
         if let Some(positions) = &self.positions {
             x = x.broadcast_add(positions)?;
         }
+        let x = self.dropout.forward(x)?;
         let mut x = x.reshape((x.dim(0)?, rows, cols, x.dim(2)?))?;
         for stage in &self.stages {
             for block in &stage.blocks {
@@ -77,6 +85,14 @@ impl Swin {
         let mean = self.last_norm.forward(&x.flatten(1, 2)?)?.mean(1)?;
         self.classifier.forward(&mean)
     }
+}
+
+/// How often training leaves out the attention of each of `blocks` blocks, for an example: rising evenly from 0 to
+/// `drop_path_rate`.
+fn depth_rates(config: Config<'_>, blocks: usize) -> Result<Vec<Dropout>> {
+    let Dropout(most) = config.dropout("drop_path_rate", 0.1)?;
+    let last = blocks.saturating_sub(1).max(1) as f64;
+    Ok((0..blocks).map(|i| Dropout(most * i as f64 / last)).collect())
 }
 
 /// The learned positions of models that have them, [1, patches, size].
@@ -129,37 +145,43 @@ struct Block {
     heads: usize,
     window: usize,
     shifted: bool,
+    /// Of the shares that places have in each other.
+    dropout: Dropout,
+    depth_rate: Dropout,
 }
 
 impl Block {
-    fn load(config: Config<'_>, scope: &Scope<'_>, size: usize, heads: usize, shifted: bool) -> Result<Self> {
+    fn load(config: Config<'_>, scope: &Scope<'_>, size: usize, heads: usize) -> Result<Self> {
         let (eps, window) = (config.number("layer_norm_eps", 1e-5)?, config.size("window_size", 7)?);
         let inner = (config.number("mlp_ratio", 4.0)? * size as f64) as usize;
         if window == 0 || window > MAX_WINDOW {
             return Err(Error::invalid(format!("config.json: window_size is {window}")).into());
         }
         check_heads(size, heads)?;
-        let own = scope.at("attention.self");
+        let (own, dropout) = (scope.at("attention.self"), config.dropout("hidden_dropout_prob", 0.0)?);
         let side = 2 * window - 1;
         Ok(Self {
             norm: LayerNorm::load(&scope.at("layernorm_before"), size, eps)?,
             query: Linear::load(&own.at("query"), size, size)?,
             key: Linear::load(&own.at("key"), size, size)?,
             value: Linear::load(&own.at("value"), size, size)?,
-            output: Linear::load(&scope.at("attention.output.dense"), size, size)?,
+            output: Linear::load(&scope.at("attention.output.dense"), size, size)?.dropping(dropout),
             offsets: own.tensor("relative_position_bias_table", &[side * side, heads])?,
             norm_after: LayerNorm::load(&scope.at("layernorm_after"), size, eps)?,
             up: Linear::load(&scope.at("intermediate.dense"), size, inner)?
                 .then(config.activation("hidden_act", "gelu")?),
-            down: Linear::load(&scope.at("output.dense"), inner, size)?,
+            down: Linear::load(&scope.at("output.dense"), inner, size)?.dropping(dropout),
             heads,
             window,
-            shifted,
+            shifted: false,
+            dropout: config.dropout("attention_probs_dropout_prob", 0.0)?,
+            depth_rate: Dropout::default(),
         })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = (self.attention(&self.norm.forward(x)?)? + x)?;
+        // As in transformers, which never leaves out the second half.
+        let x = (self.depth_rate.forward_examples(self.attention(&self.norm.forward(x)?)?)? + x)?;
         Ok((self.down.forward(&self.up.forward(&self.norm_after.forward(&x)?)?)? + x)?)
     }
 
@@ -189,7 +211,8 @@ impl Block {
             bias = bias.broadcast_add(&regions(padded, window, shift)?)?.repeat((n, 1, 1, 1))?;
         }
         let scale = 1.0 / ((size / self.heads) as f64).sqrt();
-        let y = self.output.forward(&attend(&query, &key, &value, scale, &bias)?)?;
+        let shares = self.dropout.forward(shares(&query, &key, scale, &bias)?)?;
+        let y = self.output.forward(&joined(&shares, &value)?)?;
 
         let y = y.reshape(&[n, down, across, window, window, size][..])?.permute([0, 1, 3, 2, 4, 5])?;
         let y = y.reshape((n, padded[0], padded[1], size))?;
@@ -242,4 +265,75 @@ fn regions([rows, cols]: [usize; 2], window: usize, shift: usize) -> Result<Tens
     let (windows, places) = (rows / window * (cols / window), window * window);
     debug_assert_eq!(mask.len(), windows * places * places);
     Ok(Tensor::from_vec(mask, (windows, 1, places, places), &candle_core::Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use candle_core::Device;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::comparison::random_tensor;
+    use crate::models::layers::training;
+    use crate::random::Random;
+
+    fn config(drop_path_rate: f64) -> Value {
+        json!({"embed_dim": 8, "depths": [2, 2], "num_heads": [2, 4], "window_size": 2, "image_size": 32,
+               "num_channels": 3, "patch_size": 4, "drop_path_rate": drop_path_rate})
+    }
+
+    fn swin(config: &Value) -> Swin {
+        let config = Config(config);
+        let asked = Weights::default().shapes_asked(|weights| Swin::load(config, weights).map(drop)).unwrap();
+        let mut weights = Weights::default();
+        for (i, (name, shape)) in (0..).zip(asked) {
+            weights.insert(&name, random_tensor(&name, &shape, 0.5, i).unwrap());
+        }
+        Swin::load(config, &weights).unwrap()
+    }
+
+    /// The values of each example.
+    fn examples(x: &Tensor) -> Vec<Vec<f32>> {
+        x.flatten_from(1).unwrap().to_vec2().unwrap()
+    }
+
+    #[test]
+    fn depth_rates_rise_evenly_over_all_stages() {
+        let of = |rate| {
+            let stages = swin(&config(rate)).stages;
+            let rates = stages.iter().flat_map(|stage| stage.blocks.iter().map(|block| block.depth_rate.0));
+            rates.collect::<Vec<_>>()
+        };
+        let off = of(0.6).iter().zip([0.0, 0.2, 0.4, 0.6]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-12);
+        assert_eq!(of(0.0), [0.0; 4]);
+        assert_eq!(depth_rates(Config(&json!({"drop_path_rate": 0.3})), 1).unwrap()[0].0, 0.0);
+        assert!(depth_rates(Config(&json!({"drop_path_rate": 1.0})), 4).is_err());
+    }
+
+    /// `x + attention / (1 - rate)` or `x` alone, and then the network in any case.
+    #[test]
+    fn training_leaves_out_attention_of_some_examples() {
+        let swin = swin(&config(0.6));
+        let block = &swin.stages[1].blocks[0];
+        let x = random_tensor("x", &[300, 4, 4, 16], 1.0, 7).unwrap();
+        let attention = block.attention(&block.norm.forward(&x).unwrap()).unwrap();
+        let whole = |x: Tensor| {
+            let inner = block.up.forward(&block.norm_after.forward(&x).unwrap()).unwrap();
+            examples(&(block.down.forward(&inner).unwrap() + &x).unwrap())
+        };
+        let (left_out, kept) = (whole(x.clone()), whole((&x + (attention / 0.6).unwrap()).unwrap()));
+        let seen = training(Some(Random::new(3)), || examples(&block.forward(&x).unwrap()));
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        let mut dropped = 0;
+        for ((seen, left_out), kept) in seen.iter().zip(&left_out).zip(&kept) {
+            assert!(near(seen, left_out) != near(seen, kept));
+            dropped += usize::from(near(seen, left_out));
+        }
+        assert!(dropped.abs_diff(120) < 30, "{dropped} of 300 with a rate of 0.4");
+        let image = Tensor::ones((2, 3, 32, 32), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let plain = examples(&swin.logits(&image).unwrap());
+        assert_eq!(plain[0], plain[1], "left out when not training");
+    }
 }

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::sweep::{PairRow, Results, Row, front, pick};
 
 const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("sort.js");
+const SCRIPT: &str = include_str!("page.js");
 
 /// The page about the runs in `folder`. `threshold` is the harm that the predecessor's rule tolerates, as a share.
 ///
@@ -65,10 +65,10 @@ fn section(pair: &PairRow, rows: &[&Row], threshold: f64) -> Result<String> {
     Ok(format!(
         "<section id=\"{name}\">\n<h2>{name}</h2>\n{facts}{pick}{legend}<div class=\"plots\">\n\
          <figure>{divergence}<figcaption>KL against bytes: lower and further left is better. The line joins the runs that no \
-         other beats in both.</figcaption></figure>\n\
+         other beats in both. A click on a mark shows its run in the table, one on a method above hides it.</figcaption></figure>\n\
          <figure>{quality}<figcaption>{measure} against bytes.{edge}</figcaption></figure>\n</div>\n\
-         <h3>All runs</h3>\n<p class=\"note\">A click on a head sorts. Shaded: the runs of the line. <i>Its ratio</i> is what the \
-         Python predecessor would have counted: one byte per coefficient whatever its bits, and no file.</p>\n{runs}\
+         <h3>All runs</h3>\n<p class=\"note\">A click on a head sorts. Shaded: the runs of the line. <i>Predecessor's ratio</i> is \
+         what the Python predecessor would have counted: one byte per coefficient whatever its bits, and no file.</p>\n{runs}\
          <h3>Where the error is</h3>\n<p class=\"note\">|result - fine-tuned|² / |fine-tuned - base|² of each matrix, by layer; of \
          each method the run of lowest KL. From small to large: {scale}</p>\n{heat}</section>\n",
         name = escape(&pair.pair),
@@ -120,10 +120,10 @@ fn methods<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
 
 fn legend(rows: &[&Row]) -> String {
     let entry = |method: &str| {
+        let method = escape(method);
         format!(
-            "<span><span class=\"dot\" style=\"background:{}\"></span>{}</span>",
-            plot::colour(method),
-            escape(method)
+            "<button data-method=\"{method}\"><span class=\"dot\" style=\"background:{}\"></span>{method}</button>",
+            plot::colour(&method),
         )
     };
     let mut entries: String = methods(rows).into_iter().map(entry).collect();
@@ -151,13 +151,32 @@ fn heat_maps(rows: &[&Row], open: Option<&str>) -> String {
     maps.collect()
 }
 
+/// Sweep files, how many examples counted, and the names of the pairs for which it is so.
+fn sweeps(results: &Results) -> Vec<(&str, Option<&str>, Vec<&str>)> {
+    let mut sweeps: Vec<(&str, Option<&str>, Vec<&str>)> = Vec::new();
+    for pair in &results.pairs {
+        let mut options = pair.options.iter().map(String::as_str);
+        let limit = options.find(|option| *option == "--limit").and_then(|_| options.next());
+        match sweeps.iter_mut().find(|known| (known.0, known.1) == (pair.sweep.as_str(), limit)) {
+            Some(known) => known.2.push(&pair.pair),
+            None => sweeps.push((&pair.sweep, limit, vec![&pair.pair])),
+        }
+    }
+    sweeps
+}
+
 /// The commands that repeat the sweep, and its best runs.
 fn commands(results: &Results, folder: &Path) -> String {
     let folder = quoted(&folder.display().to_string());
     let mut lines = Vec::new();
-    let mut sweeps: Vec<&str> = results.pairs.iter().map(|pair| pair.sweep.as_str()).collect();
-    sweeps.dedup();
-    lines.extend(sweeps.iter().map(|sweep| format!("delta-dct sweep {} -o {folder}", quoted(sweep))));
+    for (sweep, limit, names) in sweeps(results) {
+        let pairs = match names.len() == results.pairs.len() {
+            true => String::new(),
+            false => format!(" --pairs {}", quoted(&names.join(","))),
+        };
+        let limit = limit.map(|limit| format!(" --limit {limit}")).unwrap_or_default();
+        lines.push(format!("delta-dct sweep {} -o {folder}{pairs}{limit}", quoted(sweep)));
+    }
     lines.push(format!("delta-dct report {folder} -o report.html"));
     for pair in &results.pairs {
         let models = format!("--base {} --finetuned {}", quoted(&pair.base), quoted(&pair.finetuned));

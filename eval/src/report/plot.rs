@@ -37,6 +37,9 @@ struct Measure<'a> {
     front: bool,
 }
 
+/// A run, and its number in the table of its pair.
+type Run<'a> = (usize, &'a Row);
+
 /// The colour of a method.
 pub(super) fn colour(method: &str) -> &'static str {
     let at = METHODS.iter().position(|known| known.name == method).unwrap_or(0);
@@ -86,7 +89,9 @@ pub(super) fn floor(pair: &PairRow, rows: &[&Row]) -> Option<f64> {
 fn draw(pair: &PairRow, rows: &[&Row], measure: &Measure<'_>) -> Result<String> {
     let drawn = |y: &f64| y.is_finite() && (!measure.logarithmic || *y > 0.0);
     let point = |row: &Row| Some((row.bytes as f64, (measure.value)(row).filter(drawn)?));
-    let points: Vec<(&Row, (f64, f64))> = rows.iter().filter_map(|row| Some((*row, point(row)?))).collect();
+    let runs = rows.iter().enumerate();
+    let points: Vec<(Run<'_>, (f64, f64))> =
+        runs.filter_map(|(number, row)| Some(((number, *row), point(row)?))).collect();
     if points.is_empty() {
         return Ok("<p class=\"none\">No run has such a figure.</p>".to_owned());
     }
@@ -101,7 +106,7 @@ fn draw(pair: &PairRow, rows: &[&Row], measure: &Measure<'_>) -> Result<String> 
     let places = chart(&mut svg, (x, y), measure, &line, &points).map_err(|e| {
         DeltaError::new(ErrorKind::InvalidArgument, format!("the plot of {} cannot be drawn: {e}", pair.pair))
     })?;
-    let circles: String = points.iter().zip(places).map(|((row, _), at)| circle(pair, row, at)).collect();
+    let circles: String = points.iter().zip(places).map(|((run, _), at)| circle(pair, *run, at)).collect();
     let label = format!("{} against bytes, {}", measure.name, pair.pair);
     // The page decides how large it is.
     let sized = format!("width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1);
@@ -115,7 +120,7 @@ fn chart(
     (x, y): (Axis, Axis),
     measure: &Measure<'_>,
     line: &[(f64, f64)],
-    points: &[(&Row, (f64, f64))],
+    points: &[(Run<'_>, (f64, f64))],
 ) -> std::result::Result<Vec<(i32, i32)>, Box<dyn std::error::Error>> {
     let (low, high) = x.ends();
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
@@ -147,7 +152,7 @@ fn chart(
 }
 
 /// The mark of a run: a ring where the predecessor was followed, else a disc.
-fn circle(pair: &PairRow, row: &Row, (x, y): (i32, i32)) -> String {
+fn circle(pair: &PairRow, (number, row): Run<'_>, (x, y): (i32, i32)) -> String {
     let (fill, edge) = match row.predecessor {
         true => ("#fff", colour(&row.method)),
         false => (colour(&row.method), "#fff"),
@@ -157,8 +162,9 @@ fn circle(pair: &PairRow, row: &Row, (x, y): (i32, i32)) -> String {
         // Writing to a string does not fail.
         let _ = write!(text, "\n{name} {value}");
     }
+    let method = escape(&row.method);
     let title = escape(&format!("{} {}{text}", row.method, row.options()));
     format!(
-        "<circle cx=\"{x}\" cy=\"{y}\" r=\"6\" fill=\"{fill}\" stroke=\"{edge}\" stroke-width=\"1.5\"><title>{title}</title></circle>"
+        "<circle data-run=\"{number}\" data-method=\"{method}\" cx=\"{x}\" cy=\"{y}\" r=\"6\" fill=\"{fill}\" stroke=\"{edge}\" stroke-width=\"1.5\"><title>{title}</title></circle>"
     )
 }

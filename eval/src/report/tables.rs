@@ -17,7 +17,7 @@ pub(super) fn figures(pair: &PairRow, row: &Row) -> Vec<(&'static str, String)> 
 pub(super) fn runs(pair: &PairRow, rows: &[&Row], front: &[&Row]) -> String {
     let columns = columns(pair);
     let heads: String = columns.iter().map(|(name, _)| format!("<th class=\"n\">{name}</th>")).collect();
-    let line = |row: &&Row| {
+    let line = |(number, row): (usize, &&Row)| {
         let cell = |(_, of): &(&str, Column<'_>)| {
             let (text, key) = of(row);
             // What a script calls the largest number: what is missing comes last.
@@ -26,9 +26,10 @@ pub(super) fn runs(pair: &PairRow, rows: &[&Row], front: &[&Row]) -> String {
         };
         let best = front.iter().any(|best| std::ptr::eq(*best, *row));
         let class = if best { " class=\"front\"" } else { "" };
-        format!("<tr{class}>{}{}</tr>\n", name(row), columns.iter().map(cell).collect::<String>())
+        let cells = columns.iter().map(cell).collect::<String>();
+        format!("<tr{class} data-run=\"{number}\">{}{cells}</tr>\n", name(row))
     };
-    let body: String = rows.iter().map(line).collect();
+    let body: String = rows.iter().enumerate().map(line).collect();
     format!(
         "<div class=\"wide\"><table class=\"sortable\"><thead><tr><th>method</th><th>options</th>{heads}</tr></thead>\n\
          <tbody>\n{body}</tbody></table></div>\n"
@@ -49,7 +50,7 @@ pub(super) fn pick(pair: &PairRow, pick: &Pick<'_>, threshold: f64) -> String {
     };
     let kl = pick.row.quality.kl.map_or(String::new(), |kl| format!(", KL {}", digits(kl)));
     format!(
-        "<p class=\"pick\"><span class=\"dot\" style=\"background:{}\"></span><b>{} {}</b>: {}, {:.1}x smaller, \
+        "<p class=\"pick\">By the predecessor's rule: <span class=\"dot\" style=\"background:{}\"></span><b>{} {}</b>: {}, {:.1}x smaller, \
          {change}{kl}. It is {why}.</p>\n",
         colour(&pick.row.method),
         escape(&pick.row.method),
@@ -60,11 +61,12 @@ pub(super) fn pick(pair: &PairRow, pick: &Pick<'_>, threshold: f64) -> String {
 }
 
 fn name(row: &Row) -> String {
+    let options = row.options();
     format!(
         "<td><span class=\"dot\" style=\"background:{}\"></span>{}</td><td class=\"options\">{}</td>",
         colour(&row.method),
         escape(&row.method),
-        escape(&row.options())
+        if options.is_empty() { "defaults".to_owned() } else { escape(&options) }
     )
 }
 
@@ -99,6 +101,7 @@ fn columns(pair: &PairRow) -> Vec<(&'static str, Column<'_>)> {
     }
     columns.push(("KL", optional(|row| row.quality.kl, digits)));
     columns.push(("agreement", optional(|row| row.quality.agreement, percent)));
-    columns.push(("its ratio", optional(|row| row.predecessor_ratio, |ratio| format!("{ratio:.2}x"))));
+    columns
+        .push(("predecessor's ratio", optional(|row| row.predecessor_ratio, |ratio| format!("{ratio:.2}x"))));
     columns
 }

@@ -99,16 +99,39 @@ impl Sweep {
     }
 }
 
+impl Sweep {
+    /// The pairs with these names (all where there are none), and of their data the first `limit` examples.
+    ///
+    /// Errors: InvalidArgument for a name that no pair has.
+    pub fn narrowed(mut self, names: &[String], limit: Option<usize>) -> Result<Self> {
+        let known = |name: &&String| self.pairs.iter().any(|pair| pair.name == **name);
+        if let Some(other) = names.iter().find(|name| !known(name)) {
+            let known: Vec<&str> = self.pairs.iter().map(|pair| pair.name.as_str()).collect();
+            let message = format!("no pair is called {other:?}; there are {}", known.join(", "));
+            return Err(Error::invalid(message));
+        }
+        let wanted = |name: &String| names.is_empty() || names.contains(name);
+        self.pairs.retain(|pair| wanted(&pair.name));
+        self.cells.retain(|cell| wanted(&cell.pair));
+        for pair in &mut self.pairs {
+            pair.limit = limit.or(pair.limit);
+        }
+        Ok(self)
+    }
+}
+
 impl Pair {
-    /// Where models and data are: `local` makes a path on this machine of each place.
+    /// Where models and data are: `local` makes a path on this machine of each place, of data for the split that is
+    /// asked for.
     pub fn sources<E>(
         &self,
-        local: impl Fn(&Path) -> std::result::Result<PathBuf, E>,
+        local: impl Fn(&Path, Option<&str>) -> std::result::Result<PathBuf, E>,
     ) -> std::result::Result<Sources, E> {
+        let data = self.data.iter().map(|path| local(path, self.split.as_deref()));
         Ok(Sources {
-            base: local(&self.base)?,
-            finetuned: local(&self.finetuned)?,
-            data: self.data.iter().map(|path| local(path)).collect::<std::result::Result<_, E>>()?,
+            base: local(&self.base, None)?,
+            finetuned: local(&self.finetuned, None)?,
+            data: data.collect::<std::result::Result<_, E>>()?,
             options: DataOptions {
                 limit: self.limit,
                 labels: self.labels.clone(),

@@ -19,13 +19,13 @@ const KEPT: &str = "deltas";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions {
     /// The most runs; all where absent.
-    pub limit: Option<usize>,
+    pub runs: Option<usize>,
     /// Keep the `.ddct` files.
     pub keep: bool,
 }
 
 /// Makes the runs of `sweep` that `ledger` lacks; gives how many there were. `local` makes a path on this machine of
-/// each place.
+/// each place, as [`Pair::sources`] has it.
 ///
 /// Errors: those of `local`; Mismatch, if the ledger has a pair with other inputs; Interrupted; whatever stops a run.
 /// Runs that were made before are in the ledger.
@@ -33,7 +33,7 @@ pub fn run<E: From<Error>>(
     sweep: &Sweep,
     ledger: &mut Ledger,
     options: RunOptions,
-    local: impl Fn(&Path) -> std::result::Result<PathBuf, E>,
+    local: impl Fn(&Path, Option<&str>) -> std::result::Result<PathBuf, E>,
     progress: &dyn Progress,
 ) -> std::result::Result<usize, E> {
     let mut todo = Vec::new();
@@ -42,7 +42,7 @@ pub fn run<E: From<Error>>(
             todo.push(cell);
         }
     }
-    todo.truncate(options.limit.unwrap_or(usize::MAX));
+    todo.truncate(options.runs.unwrap_or(usize::MAX));
     progress.begin("runs", todo.len() as u64);
     for pair in &sweep.pairs {
         let cells: Vec<&Cell> = todo.iter().filter(|cell| cell.pair == pair.name).copied().collect();

@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, Layout, Result
 use rayon::prelude::*;
 
 use super::{gradients, math};
+use crate::storage::values;
 
 /// Elements that are worth a task of their own.
 const TASK: usize = 1 << 15;
@@ -67,10 +68,7 @@ impl CustomOp2 for Biased {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, bias) = (values(x, x_layout)?, values(bias, bias_layout)?);
         let rows = rows_of(x_layout, bias.len())?;
-        let out = by_rows(x.len(), bias.len(), |at, out| {
-            let x = x.get(at..at + out.len()).unwrap_or_default();
-            math::biased(x, bias, self.0, out);
-        });
+        let out = by_rows([x], bias.len(), |_, [x], out| math::biased(x, bias, self.0, out));
         debug_assert_eq!(rows * bias.len(), out.len());
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -122,8 +120,7 @@ impl CustomOp2 for Softmax {
             let at = ((i % mask_a) * mask_b + j % mask_b) * mask_rows + k % mask_rows;
             mask.get(at * n..(at + 1) * n).unwrap_or_default()
         };
-        let out = by_rows(x.len(), n, |at, out| {
-            let x = x.get(at..at + out.len()).unwrap_or_default();
+        let out = by_rows([x], n, |at, [x], out| {
             for (i, (x, out)) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)).enumerate() {
                 math::softmax(x, self.0 as f32, mask_row(at / n + i), out);
             }
@@ -177,8 +174,7 @@ impl CustomOp3 for LayerNorm {
         let (x, weight) = (values(x, x_layout)?, values(weight, weight_layout)?);
         let (bias, n) = (values(bias, bias_layout)?, weight.len());
         rows_of(x_layout, n)?;
-        let out = by_rows(x.len(), n, |at, out| {
-            let x = x.get(at..at + out.len()).unwrap_or_default();
+        let out = by_rows([x], n, |_, [x], out| {
             for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
                 math::layer_norm(x, weight, bias, self.0 as f32, out);
             }
@@ -218,27 +214,13 @@ impl CustomOp1 for Activate {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, layout)?;
-        let out = by_rows(x.len(), 1, |at, out| {
-            math::biased(x.get(at..at + out.len()).unwrap_or_default(), &[], self.0, out);
-        });
+        let out = by_rows([values(x, layout)?], 1, |_, [x], out| math::biased(x, &[], self.0, out));
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let bias = Tensor::zeros(x.dim(D::Minus1)?, x.dtype(), x.device())?;
         Ok(Some(gradients::activation(x, &bias, grad, self.0)?))
-    }
-}
-
-/// The elements of a contiguous `f32` tensor.
-pub(super) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let all = storage.as_slice::<f32>()?;
-    match layout.contiguous_offsets() {
-        Some((from, to)) => {
-            all.get(from..to).ok_or_else(|| candle_core::Error::msg("a tensor beyond its memory"))
-        }
-        None => candle_core::bail!("a tensor of shape {:?} that is not contiguous", layout.shape()),
     }
 }
 
@@ -250,14 +232,21 @@ fn rows_of(layout: &Layout, n: usize) -> Result<usize> {
     }
 }
 
-/// `len` elements, made by `f(start, part)` of whole rows at a time.
-pub(super) fn by_rows(len: usize, row: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    let mut out = vec![0.0; len];
+/// As many elements as each of `inputs` has, made by `f(start, parts, out)` of the same whole rows of all at a time.
+pub(super) fn by_rows<const N: usize>(
+    inputs: [&[f32]; N],
+    row: usize,
+    f: impl Fn(usize, [&[f32]; N], &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let mut out = vec![0.0; inputs.first().map_or(0, |input| input.len())];
     let part = TASK.div_ceil(row.max(1)) * row.max(1);
-    if len <= part {
-        f(0, &mut out);
-    } else {
-        out.par_chunks_mut(part).enumerate().for_each(|(i, out)| f(i * part, out));
+    let work = |(i, out): (usize, &mut [f32])| {
+        let (start, end) = (i * part, i * part + out.len());
+        f(start, inputs.map(|input| input.get(start..end).unwrap_or_default()), out);
+    };
+    match out.len() <= part {
+        true => work((0, &mut out)),
+        false => out.par_chunks_mut(part).enumerate().for_each(work),
     }
     out
 }

@@ -3,8 +3,9 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::fused::{Activation, by_rows, values};
+use super::fused::{Activation, by_rows};
 use super::math;
+use crate::storage::values;
 
 /// `x weight^T`; `x` [rows, in], `weight` [out, in].
 pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -75,11 +76,7 @@ impl CustomOp3 for Slope {
         grad_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, bias, grad) = (values(x, x_layout)?, values(bias, bias_layout)?, values(grad, grad_layout)?);
-        let out = by_rows(x.len(), bias.len(), |at, out| {
-            let part = at..at + out.len();
-            let (x, grad) = (x.get(part.clone()).unwrap_or_default(), grad.get(part).unwrap_or_default());
-            math::slope(x, bias, grad, self.0, out);
-        });
+        let out = by_rows([x, grad], bias.len(), |_, [x, grad], out| math::slope(x, bias, grad, self.0, out));
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 }
@@ -107,9 +104,7 @@ impl CustomOp3 for NormSlope {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (values(x, x_layout)?, values(weight, weight_layout)?);
         let (grad, n) = (values(grad, grad_layout)?, weight.len());
-        let out = by_rows(x.len(), n, |at, out| {
-            let part = at..at + out.len();
-            let (x, grad) = (x.get(part.clone()).unwrap_or_default(), grad.get(part).unwrap_or_default());
+        let out = by_rows([x, grad], n, |_, [x, grad], out| {
             for ((x, grad), out) in x.chunks_exact(n).zip(grad.chunks_exact(n)).zip(out.chunks_exact_mut(n)) {
                 math::layer_norm_slope(x, weight, grad, self.0 as f32, out);
             }

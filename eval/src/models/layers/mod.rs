@@ -205,13 +205,13 @@ pub(crate) fn attend(
     joined(&shares(query, key, scale, mask)?, value)
 }
 
-/// `softmax(scale query key^T + mask)`, [n, heads, len, len].
-fn shares(query: &Tensor, key: &Tensor, scale: f64, mask: &Tensor) -> Result<Tensor> {
+/// `softmax(scale query key^T + mask)`, [n, heads, len, len]; arguments as in [`attend`].
+pub(crate) fn shares(query: &Tensor, key: &Tensor, scale: f64, mask: &Tensor) -> Result<Tensor> {
     Ok(fused::softmax(&query.matmul(&key.t()?)?, scale, mask)?)
 }
 
 /// `shares value`, heads joined: [n, len, heads x size].
-fn joined(shares: &Tensor, value: &Tensor) -> Result<Tensor> {
+pub(crate) fn joined(shares: &Tensor, value: &Tensor) -> Result<Tensor> {
     let joined = shares.matmul(value)?.transpose(1, 2)?;
     let (n, len, heads, size) = joined.dims4()?;
     Ok(joined.reshape((n, len, heads * size))?)
