@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 
 /// The step of `factors` where nothing is aimed at.
-pub(crate) const DEFAULT_STEP: f32 = 10.0;
+pub(crate) const DEFAULT_STEP: f32 = 9.0;
 /// Names of qualities, the coarsest first. Each allows steps up to one, and an error up to a part of the weights'
 /// energy, since what breaks a model is noise that its weights feel.
 const QUALITIES: [(&str, f32, f64); 4] =

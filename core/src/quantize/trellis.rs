@@ -65,14 +65,14 @@ struct Choice {
     odd_ways: u8,
 }
 
-/// The values whose squared error, in squares of their unit, and `price` for each bit together are least, where
-/// `bits(i, q, m)` are those of magnitude `m` at place `i` from quantiser `q`.
+/// Appends the values whose squared error, in squares of their unit, and `price` for each bit together are least, where
+/// `bits(i)[q][m]` are those of magnitude `m` at place `i` from quantiser `q`; the last counts for larger ones too.
 #[inline(always)]
-pub(crate) fn quantize(
+pub(crate) fn quantize<'a, const N: usize>(
     x: &[f32],
     step: f32,
     price: f32,
-    bits: impl Fn(usize, usize, u16) -> f32,
+    bits: impl Fn(usize) -> [&'a [f32; N]; 2],
     values: &mut Vec<i32>,
 ) {
     let inverse = 1.0 / (GRID * step);
@@ -81,13 +81,14 @@ pub(crate) fn quantize(
     costs[0] = 0.0;
     for (i, x) in x.iter().enumerate() {
         let x = x.abs() * inverse;
+        let bits = bits(i);
         let (mut magnitudes, mut best) = ([[0u16; 2]; 2], [[f32::INFINITY; 2]; 2]);
         for q in 0..2 {
             let odd = q as f32;
             let floor = ((x + odd) * 0.5).min(f32::from(MAX_LEVEL - 1)) as u16;
             for m in [0, floor, floor + 1] {
                 let error = x - 2.0 * f32::from(m) + if m > 0 { odd } else { 0.0 };
-                let cost = error * error + price * bits(i, q, m);
+                let cost = error * error + price * bits[q][usize::from(m).min(N - 1)];
                 let parity = usize::from(m & 1);
                 if cost < best[q][parity] {
                     (best[q][parity], magnitudes[q][parity]) = (cost, m);
@@ -172,20 +173,21 @@ mod tests {
     /// Against all sequences of small levels, one by one.
     #[test]
     fn the_cheapest_of_all_sequences_is_found() {
-        let bits =
-            |i: usize, q: usize, m: u16| 0.7 + 0.3 * (i % 3) as f32 + f32::from(m) * (1.5 - 0.4 * q as f32);
+        let bits: [[[f32; 9]; 2]; 3] = std::array::from_fn(|i| {
+            [0, 1].map(|q| std::array::from_fn(|m| 0.7 + 0.3 * i as f32 + m as f32 * (1.5 - 0.4 * q as f32)))
+        });
         for case in 0..40 {
             let x: Vec<f32> = (0..5).map(|i| ((case * 5 + i) * 7919 % 101) as f32 / 25.0 - 2.0).collect();
             let cost = |values: &[i32]| {
                 let mut state = State::default();
                 (values.iter().zip(&x).enumerate()).fold(0.0, |sum, (i, (&value, x))| {
                     let q = state.quantizer();
-                    let bits = bits(i, q, state.level(value).unsigned_abs() as u16);
+                    let bits = bits[i % 3][q][state.level(value).unsigned_abs() as usize];
                     sum + (x / GRID - value as f32).powi(2) + 0.4 * bits
                 })
             };
             let mut found = Vec::new();
-            quantize(&x, 1.0, 0.4, bits, &mut found);
+            quantize(&x, 1.0, 0.4, |i| [&bits[i % 3][0], &bits[i % 3][1]], &mut found);
             let least = (0..9i32.pow(5)).map(|n| {
                 let mut state = State::default();
                 let values: Vec<i32> = (0..5).map(|i| state.value(n / 9i32.pow(i) % 9 - 4)).collect();

@@ -19,9 +19,6 @@
 //! a and 1 for b, q the quantiser that it is from, n = how many of the three components before have a value other than 0
 //! at the same place (0 to 3).
 
-use nalgebra::{DMatrix, DMatrixView};
-use rayon::prelude::*;
-
 use super::low_rank::expand_rows;
 use super::subspace::Source;
 use crate::entropy::adaptive::{Decoder, Encoder};
@@ -36,7 +33,9 @@ const MIN_COS2: [f64; 2] = [0.1, 0.4];
 const PRICE: f32 = 0.15;
 /// Components before that make the context of a level.
 const MEMORY: usize = 3;
-const GAIN_CONTEXT: usize = 4 * (MEMORY + 1);
+/// Contexts of each quantiser's levels on either side.
+const CONTEXTS: usize = MEMORY + 1;
+const GAIN_CONTEXT: usize = 4 * CONTEXTS;
 
 /// Integer factors with their gains, ready to decode with.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,7 +139,7 @@ fn gain(key: i32) -> Option<f32> {
 #[inline(always)]
 fn context(side: usize, q: usize, values: &[i16], n: usize, k: usize, i: usize) -> usize {
     let before = (1..=MEMORY.min(k)).filter(|back| values[(k - back) * n + i] != 0).count();
-    (2 * side + q) * (MEMORY + 1) + before
+    (2 * side + q) * CONTEXTS + before
 }
 
 /// How a delta becomes factors.
@@ -157,6 +156,10 @@ pub(crate) struct Fit {
 impl Fit {
     /// The factors of the matrix that `source` gives in chunks, all finite. Does not depend on the number of threads.
     pub(crate) fn run(self, source: &Source<'_>) -> Factors {
+        /// So many components in turn are dropped before the weaker ones are given up.
+        const TRIES: usize = 3;
+        /// More change bytes and error by a hundredth.
+        const ITERATIONS: usize = 1;
         let (len, largest) = source.survey();
         let cols = source.cols;
         let rows = len.checked_div(cols).unwrap_or(0);
@@ -164,17 +167,23 @@ impl Fit {
             return Factors::new(rows, cols, Vec::new(), Vec::new(), Vec::new());
         }
         let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
-        let directions = source.leading_directions(self.rank, rows, scale);
         let mut found = Factors::new(rows, cols, Vec::new(), Vec::new(), Vec::new());
         // Runs along for its prices.
         let mut encoder = Encoder::new(GAIN_CONTEXT + 1);
-        for (v, image) in directions.iter().zip(images(source, &directions, rows)) {
-            if let Some((gain, a, b)) = self.component(&image, v, &found, &encoder) {
-                found.gains.push(gain);
-                found.left.extend(a.iter().map(|&a| a as i16));
-                found.right.extend(b.iter().map(|&b| b as i16));
-                found.put(found.rank() - 1, &mut encoder);
-            }
+        let mut dropped = 0;
+        for (image, v) in source.leading_triples(self.rank, rows, scale, ITERATIONS) {
+            let Some((gain, a, b)) = self.component(&image, &v, &found, &encoder) else {
+                dropped += 1;
+                if dropped == TRIES {
+                    break;
+                }
+                continue;
+            };
+            dropped = 0;
+            found.gains.push(gain);
+            found.left.extend(a.iter().map(|&a| a as i16));
+            found.right.extend(b.iter().map(|&b| b as i16));
+            found.put(found.rank() - 1, &mut encoder);
         }
         Factors::new(rows, cols, found.gains, found.left, found.right)
     }
@@ -191,12 +200,12 @@ impl Fit {
         let s = energy(image).sqrt();
         let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| encoder.prices(context)).collect();
         let quantize = |side: usize, x: &[f32], before: &[i16]| {
-            let bits = |i: usize, q: usize, m: u16| {
-                let prices = &prices[context(side, q, before, x.len(), found.rank(), i)];
-                prices[usize::from(m).min(prices.len() - 1)]
+            let prices = |i| {
+                let context = context(side, 0, before, x.len(), found.rank(), i);
+                [&prices[context], &prices[context + CONTEXTS]]
             };
             let mut values = Vec::new();
-            trellis::quantize(x, self.step, PRICE, bits, &mut values);
+            trellis::quantize(x, self.step, PRICE, prices, &mut values);
             values
         };
         let a = quantize(0, image, &found.left);
@@ -216,23 +225,4 @@ impl Fit {
 
 fn energy(x: &[f32]) -> f64 {
     x.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
-}
-
-/// `D v` of each direction.
-fn images(source: &Source<'_>, directions: &[Vec<f32>], rows: usize) -> Vec<Vec<f32>> {
-    let (cols, rank) = (source.cols, directions.len());
-    let v = DMatrix::from_iterator(cols, rank, directions.iter().flatten().copied());
-    let chunk = |i: usize| {
-        let mut rows = Vec::new();
-        (source.chunk)(i, &mut rows);
-        // A view of whole rows is D^T, column by column.
-        DMatrixView::from_slice(&rows, cols, rows.len() / cols.max(1)).tr_mul(&v)
-    };
-    let parts: Vec<DMatrix<f32>> = (0..source.chunk_count).into_par_iter().map(chunk).collect();
-    let image = |k: usize| {
-        let mut image = Vec::with_capacity(rows);
-        parts.iter().for_each(|part| image.extend(part.column(k).iter()));
-        image
-    };
-    (0..rank).map(image).collect()
 }

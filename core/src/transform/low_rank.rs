@@ -267,8 +267,10 @@ pub(crate) fn fit(
     if largest == 0.0 || rows == 0 {
         return LowRank::new(params, Vec::new());
     }
+    const ITERATIONS: usize = 4;
     let mut levels = Vec::new();
-    for component in source.leading_directions(rank, rows, 1.0 / largest.max(f32::MIN_POSITIVE)) {
+    for (_, component) in source.leading_triples(rank, rows, 1.0 / largest.max(f32::MIN_POSITIVE), ITERATIONS)
+    {
         params.ranges.push(quantize(&component, bits, &mut levels));
     }
     LowRank::new(params, levels)
