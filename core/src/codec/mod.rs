@@ -53,7 +53,7 @@ pub(crate) fn encode_tensor(
     let grid = Grid::new(pair.rows, pair.cols, plan.transform.block());
     let source = |chunk: &Chunk, out: &mut Vec<f32>| pair.diff(chunk, out);
     let Some(survey) = Survey::take(&grid, plan, &source) else { return Ok(None) };
-    let transform = plan.transform.fit(&grid, survey.rms(), &source)?;
+    let transform = plan.transform.fit(&grid, survey.rms(), &|| pair.base_rms(&grid), &source)?;
     let classes = survey.classes(&grid, &transform, &plan.quantizer, &source)?;
     let mut coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 
@@ -185,6 +185,19 @@ fn in_chunks<T: Send>(grid: &Grid, f: impl Fn(&Chunk, &mut Scratch) -> T + Sync 
 }
 
 impl Pair<'_> {
+    /// Root mean square of the base in some chunks from all over the matrix.
+    fn base_rms(&self, grid: &Grid) -> f32 {
+        const CHUNKS: usize = 16;
+        let (mut sum, mut count) = (0.0, 0);
+        for i in (0..grid.chunks()).step_by(grid.chunks().div_ceil(CHUNKS).max(1)) {
+            let base = part(self.base, &grid.chunk(i));
+            let zeros = vec![0; base.1.len()];
+            sum += distance((base.0, &zeros), base).unwrap_or(f64::NAN);
+            count += grid.chunk(i).len();
+        }
+        (sum / count.max(1) as f64).sqrt() as f32
+    }
+
     /// The delta of `chunk`; NaN if the elements cannot be read as numbers.
     fn diff(&self, chunk: &Chunk, out: &mut Vec<f32>) {
         out.resize(chunk.len(), 0.0);

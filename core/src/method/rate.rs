@@ -7,11 +7,11 @@
 use crate::error::{Error, Result};
 
 /// The step of `factors` where nothing is aimed at.
-pub(crate) const DEFAULT_STEP: f32 = 9.0;
+pub(crate) const DEFAULT_STEP: f32 = 12.5;
 /// Names of qualities, the coarsest first. Each allows steps up to one, and an error up to a part of the weights'
 /// energy, since what breaks a model is noise that its weights feel.
 const QUALITIES: [(&str, f32, f64); 4] =
-    [("tiny", 20.0, 0.05), ("small", 14.0, 0.02), ("good", DEFAULT_STEP, 0.005), ("fine", 5.0, 0.0005)];
+    [("tiny", 25.0, 0.05), ("small", 17.5, 0.02), ("good", DEFAULT_STEP, 0.005), ("fine", 6.0, 0.0005)];
 /// Steps that are tried.
 const STEPS: (f32, f32) = (0.02, 200.0);
 /// The step for a quality that no step that was tried has.

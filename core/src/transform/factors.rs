@@ -29,8 +29,11 @@ use crate::wire::{Reader, Writer};
 /// The least squared cosine between a component and its levels; the second where the rest is coded as well, which then
 /// takes over what is dropped.
 const MIN_COS2: [f64; 2] = [0.1, 0.4];
-/// What a bit may cost, in squares of the values' unit.
+/// What a bit may cost at most, in squares of the values' unit.
 const PRICE: f32 = 0.15;
+/// From this part of the weights on a delta is coded as faithfully as its bits allow: then noise is what harms. The
+/// noise of a smaller one harms less than values that are drawn to 0, and its bits may cost less in proportion.
+const HEAVY: f32 = 0.25;
 /// Components before that make the context of a level.
 const MEMORY: usize = 3;
 /// Contexts of each quantiser's levels on either side.
@@ -151,6 +154,8 @@ pub(crate) struct Fit {
     pub(crate) rank: usize,
     /// Whether the rest is coded as well.
     pub(crate) rest: bool,
+    /// Root mean square of the delta in those of the base.
+    pub(crate) relative: f32,
 }
 
 impl Fit {
@@ -199,13 +204,14 @@ impl Fit {
     ) -> Option<(f32, Vec<i32>, Vec<i32>)> {
         let s = energy(image).sqrt();
         let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| encoder.prices(context)).collect();
+        let price = PRICE * (self.relative / HEAVY).min(1.0);
         let quantize = |side: usize, x: &[f32], before: &[i16]| {
             let prices = |i| {
                 let context = context(side, 0, before, x.len(), found.rank(), i);
                 [&prices[context], &prices[context + CONTEXTS]]
             };
             let mut values = Vec::new();
-            trellis::quantize(x, self.step, PRICE, prices, &mut values);
+            trellis::quantize(x, self.step, price, prices, &mut values);
             values
         };
         let a = quantize(0, image, &found.left);

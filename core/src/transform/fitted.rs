@@ -53,8 +53,15 @@ pub(crate) struct Scale(Table, Vec<f32>);
 pub(crate) type Source<'a> = dyn Fn(&Chunk, &mut Vec<f32>) + Sync + 'a;
 
 impl Transform {
-    /// Learns from the delta what the transform needs (directions, angles, a threshold); `rms` is its root mean square.
-    pub(crate) fn fit(&self, grid: &Grid, rms: f32, source: &Source<'_>) -> Result<Fitted> {
+    /// Learns from the delta what the transform needs (directions, angles, a threshold); `rms` is its root mean square,
+    /// and `base_rms` gives that of the base.
+    pub(crate) fn fit(
+        &self,
+        grid: &Grid,
+        rms: f32,
+        base_rms: &dyn Fn() -> f32,
+        source: &Source<'_>,
+    ) -> Result<Fitted> {
         let chunk = |i: usize, out: &mut Vec<f32>| source(&grid.chunk(i), out);
         Ok(match self.clone() {
             Self::None => Fitted::None,
@@ -71,7 +78,8 @@ impl Transform {
             Self::Factors { step, rank } => {
                 let rest = self.rest_step() > 0.0;
                 let source = subspace::Source { cols: grid.cols, chunk_count: grid.chunks(), chunk: &chunk };
-                let fit = Fit { step: (step * rms).max(f32::MIN_POSITIVE), rank, rest };
+                let step_size = (step * rms).max(f32::MIN_POSITIVE);
+                let fit = Fit { step: step_size, rank, rest, relative: rms / base_rms() };
                 Fitted::Factors(fit.run(&source), Asked { step, rank, rest })
             }
             Self::Mask { keep, seed } => Fitted::Mask(Mask { keep, seed }),
