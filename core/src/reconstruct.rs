@@ -76,10 +76,37 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: (Dtype, &[u8]), sink: &mut 
             exact::decode(residual, base, record.dtype, &mut hashed)?;
         }
     }
-    if hasher.finish() != record.result {
-        return Err(Error::corrupt("the reconstructed values are not the ones that the encoder saw"));
+    check_result(record, &hasher)
+}
+
+/// [`reconstruct`] of a record that refines the result of `below`, a record of the first layer, which needs `base`.
+///
+/// `below` has the shape of `record`, and a dtype that can become its dtype.
+pub(crate) fn reconstruct_refined(
+    record: &Record<'_>,
+    below: &Record<'_>,
+    base: (Dtype, &[u8]),
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let Body::Refined { residual } = &record.body else {
+        return Err(Error::corrupt("does not refine the first layer"));
+    };
+    let mut hasher = Digest::default();
+    let mut hashed = |bytes: &[u8]| {
+        hasher.write(bytes);
+        sink(bytes)
+    };
+    let mut decoder = exact::Decoder::new(residual, below.dtype, record.dtype);
+    reconstruct(below, base, &mut |bytes| decoder.push(bytes, &mut hashed))?;
+    decoder.finish(&mut hashed)?;
+    check_result(record, &hasher)
+}
+
+fn check_result(record: &Record<'_>, hasher: &Digest) -> Result<()> {
+    match hasher.finish() == record.result {
+        true => Ok(()),
+        false => Err(Error::corrupt("the reconstructed values are not the ones that the encoder saw")),
     }
-    Ok(())
 }
 
 /// The shared rows with the delta of `payload`, `len` bytes.

@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, CheckpointWriter};
 use crate::container::{Body, Link, Record, SIDE_FILES, digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::output;
-use crate::reconstruct::{check_structure, linked, reconstruct, tensor_bytes};
+use crate::reconstruct::{check_structure, linked, reconstruct, reconstruct_refined, tensor_bytes};
 use crate::tensor::{Dtype, TensorInfo, TensorView, is_coded};
 
 /// Takes `bytes` at `offset` of a tensor of the result.
@@ -287,19 +287,11 @@ impl Job<'_> {
         base: &Checkpoint,
         mut sink: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let mut prediction = Vec::new();
-        let from = match &self.layer {
-            None => self.base_part(archive, base)?,
-            Some(layer) => {
-                let append = &mut |bytes: &[u8]| {
-                    prediction.extend(bytes);
-                    Ok(())
-                };
-                reconstruct(&layer.record, layer.base_part(archive, base)?, append)?;
-                (layer.record.dtype, prediction.as_slice())
-            }
-        };
-        reconstruct(&self.record, from, &mut sink)
+        let part = self.ground().base_part(archive, base)?;
+        match &self.layer {
+            None => reconstruct(&self.record, part, &mut sink),
+            Some(layer) => reconstruct_refined(&self.record, &layer.record, part, &mut sink),
+        }
     }
 
     /// The job that works on the base.
