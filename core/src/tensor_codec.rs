@@ -101,10 +101,11 @@ pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, ou
         (_, Some(link), None) => {
             return Err(Error::mismatch(format!("the base tensor {} is needed", link.name)));
         }
-        (Body::Refined { .. }, None, None) => {
-            return Err(Error::mismatch(format!("the tensor {name} of the first layer is needed")));
+        (Body::Refined { .. }, None, Some(base)) if base.shape == record.shape => (base.dtype, base.bytes),
+        (Body::Refined { .. }, ..) => {
+            let message = format!("the tensor {name} of the first layer is needed, {:?}", record.shape);
+            return Err(Error::mismatch(message));
         }
-        (Body::Refined { .. }, None, Some(base)) => (base.dtype, base.bytes),
         _ => (record.dtype, &[][..]),
     };
     rayon::scope(|_| decode_into(&record, base, out))
