@@ -81,11 +81,13 @@ pub(crate) fn refine(
     name: &str,
     (link, base): (&BaseLink, TensorView<'_>),
     tuned: TensorView<'_>,
-    prediction: (Dtype, &[u8]),
+    (dtype, prediction): (Dtype, Vec<u8>),
 ) -> Result<Encoded> {
-    let residual = exact::encode(prediction, (tuned.dtype, tuned.bytes))?;
+    let residual = exact::encode((dtype, &prediction), (tuned.dtype, tuned.bytes))?;
     let body = Body::Refined { residual: &residual };
     let refined = finish(name, tuned, tuned.dtype, body, digest(tuned.bytes));
+    // A tensor may be large: no more copies of it than have to be.
+    drop((prediction, residual));
     let alone = Shared::new(name, &link.name, base, tuned, link.rows).exact(None)?;
     Ok(if alone.record.len() < refined.record.len() { alone } else { refined })
 }

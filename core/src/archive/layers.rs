@@ -110,6 +110,10 @@ fn encode(layer: &Archive, base: &Checkpoint, finetuned: &Checkpoint, name: &str
         return Ok(None);
     }
     let view = base.get(&link.name).ok_or_else(|| gone(&link.name))?;
-    let (info, prediction) = layer.load(base, name)?;
-    refine(name, (link, view), tuned, (info.dtype, &prediction)).map(Some)
+    let mut prediction = Vec::with_capacity(tuned.bytes.len());
+    let info = layer.stream(base, name, |bytes| {
+        prediction.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    refine(name, (link, view), tuned, (info.dtype, prediction)).map(Some)
 }

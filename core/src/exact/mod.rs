@@ -76,7 +76,7 @@ fn encode_words<const N: usize>(
         let prediction = predict((base.0, predicting), dtype)?;
         Ok(contexts.encode::<N>(layout, prediction.as_chunks().0, target.as_chunks().0))
     });
-    packed.collect::<Result<Vec<_>>>()?.iter().for_each(|piece| out.0.extend(piece));
+    packed.collect::<Result<Vec<_>>>()?.into_iter().for_each(|piece| out.0.extend(piece));
     Ok(out.0)
 }
 
