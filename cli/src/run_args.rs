@@ -2,12 +2,35 @@
 
 use std::io;
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Error, Result};
+use delta_dct::{Archive, Error, ErrorKind, Result};
 use serde::Serialize;
 
-use crate::failure::Outcome;
+use crate::failure::{Advise, Outcome};
+use crate::place;
+
+/// The file that a command reads.
+#[derive(Args)]
+pub(crate) struct FileArgs {
+    /// The .ddct file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where the first layer of FILE is, if FILE is an enhancement (`compress --layers`) [default: beside it]
+    #[arg(long, value_name = "FILE")]
+    layer: Option<PathBuf>,
+}
+
+impl FileArgs {
+    /// Opens the file. Errors: those of [`Archive::open_with_layer`].
+    pub(crate) fn open(&self, quiet: bool) -> Outcome<Archive> {
+        const WRONG_LAYER: &str = "the two files of one `compress --layers` belong together";
+        let file = place::local(&self.file, quiet)?;
+        let layer = self.layer.as_deref().map(|layer| place::local(layer, quiet)).transpose()?;
+        Archive::open_with_layer(&file, layer.as_deref()).advise(ErrorKind::Mismatch, WRONG_LAYER)
+    }
+}
 
 /// What is said, and how.
 #[derive(Args)]

@@ -61,7 +61,8 @@ mod transform;
 mod wire;
 
 pub use archive::{
-    Applied, Archive, CompressOptions, Info, Progress, Silent, Summary, TensorSummary, Verified, compress,
+    Applied, Archive, CompressOptions, Enhancement, FirstLayer, Info, Progress, Silent, Summary,
+    TensorSummary, Verified, compress, compress_layers,
 };
 pub use checkpoint::{Checkpoint, CheckpointWriter, Layout, Shard, SideFile};
 pub use error::{Error, ErrorKind, Result};

@@ -34,9 +34,9 @@ pub(crate) fn linked<'a>(link: &Link, base: TensorView<'a>) -> Result<&'a [u8]> 
 
 /// Feeds the bytes of the tensor of `record` to `sink`, in order, and checks their digest at the end.
 ///
-/// `base` is the checked part of the base tensor (see [`linked`]); it is not used by raw records. An alias has no
-/// bytes of its own: it is resolved by the caller.
-pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], sink: &mut Sink<'_>) -> Result<()> {
+/// `base` is the checked part of the base tensor (see [`linked`]), or what the first layer gives for a refined one; it
+/// is not used by raw records. An alias has no bytes of its own: it is resolved by the caller.
+pub(crate) fn reconstruct(record: &Record<'_>, base: (Dtype, &[u8]), sink: &mut Sink<'_>) -> Result<()> {
     let mut hasher = Digest::default();
     let mut hashed = |bytes: &[u8]| {
         hasher.write(bytes);
@@ -48,21 +48,21 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], sink: &mut Sink<'_>)
         Body::Alias { name } => return Err(Error::corrupt(format!("tied to {name}, which is itself tied"))),
         Body::Base { link, tail } => {
             let tail_len = len - shared_bytes(record, link, base, len)?;
-            cast((link.dtype, base), record.dtype, &mut hashed)?;
+            cast(base, record.dtype, &mut hashed)?;
             planes::decode(tail, plane_count(record.dtype), tail_len, &mut hashed)?;
         }
         Body::Delta { link, payload, tail } => {
             let tail_len = len - shared_bytes(record, link, base, len)?;
             let (rows, cols) = matrix(&record.shape, link.rows);
             let payload = Payload::read(payload, rows, cols)?;
-            decode_tensor(&payload, (link.dtype, base), record.dtype, &mut hashed)?;
+            decode_tensor(&payload, base, record.dtype, &mut hashed)?;
             planes::decode(tail, plane_count(record.dtype), tail_len, &mut hashed)?;
         }
         Body::Exact { link, payload, residual, tail } => {
             let shared = shared_bytes(record, link, base, len)?;
             let predicted;
             let prediction = match payload.is_empty() {
-                true => (link.dtype, base),
+                true => base,
                 false => {
                     predicted = predict(record, link, payload, base, shared)?;
                     (record.dtype, predicted.as_slice())
@@ -71,19 +71,56 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: &[u8], sink: &mut Sink<'_>)
             exact::decode(residual, prediction, record.dtype, &mut hashed)?;
             planes::decode(tail, plane_count(record.dtype), len - shared, &mut hashed)?;
         }
+        Body::Refined { residual } => {
+            check_fit(record, "the tensor of the first layer", base, len)?;
+            exact::decode(residual, base, record.dtype, &mut hashed)?;
+        }
     }
-    if hasher.finish() != record.result {
-        return Err(Error::corrupt("the reconstructed values are not the ones that the encoder saw"));
+    check_result(record, &hasher)
+}
+
+/// [`reconstruct`] of a record that refines the result of `below`, a record of the first layer, which needs `base`.
+///
+/// `below` has the shape of `record`, and a dtype that can become its dtype.
+pub(crate) fn reconstruct_refined(
+    record: &Record<'_>,
+    below: &Record<'_>,
+    base: (Dtype, &[u8]),
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let Body::Refined { residual } = &record.body else {
+        return Err(Error::corrupt("does not refine the first layer"));
+    };
+    let mut hasher = Digest::default();
+    let mut hashed = |bytes: &[u8]| {
+        hasher.write(bytes);
+        sink(bytes)
+    };
+    let mut decoder = exact::Decoder::new(residual, below.dtype, record.dtype);
+    reconstruct(below, base, &mut |bytes| decoder.push(bytes, &mut hashed))?;
+    decoder.finish(&mut hashed)?;
+    check_result(record, &hasher)
+}
+
+fn check_result(record: &Record<'_>, hasher: &Digest) -> Result<()> {
+    match hasher.finish() == record.result {
+        true => Ok(()),
+        false => Err(Error::corrupt("the reconstructed values are not the ones that the encoder saw")),
     }
-    Ok(())
 }
 
 /// The shared rows with the delta of `payload`, `len` bytes.
-fn predict(record: &Record<'_>, link: &Link, payload: &[u8], base: &[u8], len: usize) -> Result<Vec<u8>> {
+fn predict(
+    record: &Record<'_>,
+    link: &Link,
+    payload: &[u8],
+    base: (Dtype, &[u8]),
+    len: usize,
+) -> Result<Vec<u8>> {
     let (rows, cols) = matrix(&record.shape, link.rows);
     let payload = Payload::read(payload, rows, cols)?;
     let mut out = Vec::with_capacity(len);
-    decode_tensor(&payload, (link.dtype, base), record.dtype, &mut |bytes| {
+    decode_tensor(&payload, base, record.dtype, &mut |bytes| {
         out.extend(bytes);
         Ok(())
     })?;
@@ -116,22 +153,26 @@ pub(crate) fn plane_count(dtype: Dtype) -> usize {
 }
 
 /// Bytes of the part of the tensor that comes from the base; fails if `base` is not just that part.
-fn shared_bytes(record: &Record<'_>, link: &Link, base: &[u8], len: usize) -> Result<usize> {
+fn shared_bytes(record: &Record<'_>, link: &Link, base: (Dtype, &[u8]), len: usize) -> Result<usize> {
     let total = record.shape.first().copied().unwrap_or(1);
     let shared = len.checked_div(total).unwrap_or(0) * link.rows;
-    let fits = base.len().checked_mul(record.dtype.bitsize()) == shared.checked_mul(link.dtype.bitsize());
-    let castable = record.dtype == link.dtype || (is_coded(record.dtype) && is_coded(link.dtype));
-    if !fits || !castable {
-        return Err(Error::mismatch(format!(
-            "{} has {} bytes of {}, which do not become {:?} of {}",
-            link.name,
-            base.len(),
-            link.dtype,
-            record.shape,
-            record.dtype
-        )));
-    }
+    check_fit(record, &link.name, base, shared)?;
     Ok(shared)
+}
+
+/// Fails unless `base`, which is called `name`, has the elements of `len` bytes of the tensor, and can become them.
+fn check_fit(record: &Record<'_>, name: &str, (dtype, base): (Dtype, &[u8]), len: usize) -> Result<()> {
+    let fits = base.len().checked_mul(record.dtype.bitsize()) == len.checked_mul(dtype.bitsize());
+    let castable = record.dtype == dtype || (is_coded(record.dtype) && is_coded(dtype));
+    if fits && castable {
+        return Ok(());
+    }
+    Err(Error::mismatch(format!(
+        "{name} has {} bytes of {dtype}, which do not become {:?} of {}",
+        base.len(),
+        record.shape,
+        record.dtype
+    )))
 }
 
 /// Feeds `base` in another dtype to `sink`.

@@ -75,22 +75,45 @@ pub fn encode_tensor(
     rayon::scope(|_| Ok(shared.encode(&recipe, finetuned.dtype)?.record))
 }
 
-/// The bytes of the tensor in `record`, into `out` of just their length. `base` is needed unless the record is raw.
+/// The tensor `tuned` exactly, by `prediction`, which is what the first layer gives for it with the tensor of `link` in
+/// `base`, or against that tensor alone where this is smaller.
+pub(crate) fn refine(
+    name: &str,
+    (link, base): (&BaseLink, TensorView<'_>),
+    tuned: TensorView<'_>,
+    (dtype, prediction): (Dtype, Vec<u8>),
+) -> Result<Encoded> {
+    let residual = exact::encode((dtype, &prediction), (tuned.dtype, tuned.bytes))?;
+    let body = Body::Refined { residual: &residual };
+    let refined = finish(name, tuned, tuned.dtype, body, digest(tuned.bytes));
+    // A tensor may be large: no more copies of it than have to be.
+    drop((prediction, residual));
+    let alone = Shared::new(name, &link.name, base, tuned, link.rows).exact(None)?;
+    Ok(if alone.record.len() < refined.record.len() { alone } else { refined })
+}
+
+/// The bytes of the tensor in `record`, into `out` of just their length. `base` is needed unless the record is raw; for
+/// a refined one it is the tensor that the first layer gives.
 ///
 /// Errors: Mismatch (wrong base, wrong length of `out`), Corrupt, Truncated, Unsupported.
 pub fn decode_tensor(name: &str, record: &[u8], base: Option<TensorView<'_>>, out: &mut [u8]) -> Result<()> {
     let record = Record::read(name, record).map_err(|e| e.in_tensor(name))?;
-    let base = match (record.body.link(), base) {
-        (Some(link), Some(base)) => linked(link, base)?,
-        (Some(link), None) => {
+    let base = match (&record.body, record.body.link(), base) {
+        (_, Some(link), Some(base)) => (link.dtype, linked(link, base)?),
+        (_, Some(link), None) => {
             return Err(Error::mismatch(format!("the base tensor {} is needed", link.name)));
         }
-        (None, _) => &[],
+        (Body::Refined { .. }, None, Some(base)) if base.shape == record.shape => (base.dtype, base.bytes),
+        (Body::Refined { .. }, ..) => {
+            let message = format!("the tensor {name} of the first layer is needed, {:?}", record.shape);
+            return Err(Error::mismatch(message));
+        }
+        _ => (record.dtype, &[][..]),
     };
     rayon::scope(|_| decode_into(&record, base, out))
 }
 
-fn decode_into(record: &Record<'_>, base: &[u8], out: &mut [u8]) -> Result<()> {
+fn decode_into(record: &Record<'_>, base: (Dtype, &[u8]), out: &mut [u8]) -> Result<()> {
     let mut rest = out;
     reconstruct(record, base, &mut |bytes: &[u8]| {
         let taken = std::mem::take(&mut rest);

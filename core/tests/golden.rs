@@ -85,6 +85,37 @@ fn golden_files_decode_to_the_same_bits_forever() {
     assert_eq!(digests.len(), CASES.len(), "digests.json knows files that are not in CASES");
 }
 
+/// An enhancement and its first layer.
+#[test]
+fn golden_layers_decode_to_the_fine_tuned_model_forever() {
+    let pair = pairs::odd();
+    let disk = pair.write();
+    let today = disk.compress("layers: dct block=8 bits=3:1").unwrap();
+    let files = ["layers.ddct", "layers.exact.ddct"].map(golden);
+    if !files[1].exists() {
+        assert!(may_write(), "{} is missing; see the head of tests/golden.rs", files[1].display());
+        fs::copy(today.with_file_name("pair.ddct"), &files[0]).unwrap();
+        fs::copy(&today, &files[1]).unwrap();
+    }
+    let archive = Archive::open_with_layer(&files[1], Some(&files[0])).unwrap();
+    let output = disk.folder.path().join("applied");
+    archive.apply(&disk.base, &output, false, &Silent).unwrap();
+    let applied = Checkpoint::open(&output).unwrap();
+    assert_eq!(applied.layout(), disk.finetuned.layout());
+    let open = |path: &Path| reference::File::open(&fs::read(path).unwrap());
+    let (layer, enhancement, today) = (open(&files[0]), open(&files[1]), open(&today));
+    let tensor = |(name, t): (&String, &pairs::Tensor)| {
+        let (dtype, shape, bytes) = (t.dtype.to_string(), t.shape.clone(), t.bytes.clone());
+        (name.clone(), reference::Tensor { dtype, shape, bytes })
+    };
+    let base = pair.base.iter().map(tensor).collect();
+    for (name, tuned) in pair.finetuned.iter().map(tensor) {
+        assert_eq!(applied.get(&name).unwrap().bytes, tuned.bytes, "{name}");
+        assert!(enhancement.refine(&layer, &name, &base) == tuned, "{name}: the reference decoder");
+    }
+    assert!(today.entries == enhancement.entries, "the bytes written have changed: see the next test");
+}
+
 /// Bytes written may change from version to version: then say so in CHANGELOG.md, add a case under a new name for
 /// the new bytes, and move the old one (which must decode forever) out of this test by a line in `OLD`.
 #[test]

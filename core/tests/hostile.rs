@@ -59,13 +59,14 @@ fn small() -> Pair {
     pair
 }
 
-const SMALL_RECIPES: [&str; 6] = [
+const SMALL_RECIPES: [&str; 7] = [
     "dct block=8 bits=3:0.5,0:0.5",
     "uniform",
     "sparse share=0.1",
     "lowrank rank=2",
     "dwt block=8 levels=2 bits=2",
     "lossless",
+    "layers: uniform",
 ];
 
 #[test]
@@ -134,9 +135,19 @@ fn samples() -> Vec<Sample> {
                 Sample { recipe: case.recipe, base, record: record.unwrap(), result: finetuned.bytes };
             decode_tensor("layer.weight", &sample.record, Some(view(&sample.base)), &mut sample.result)
                 .unwrap();
+            // The same residual, as one against the tensor of a first layer.
+            let mut refined = Record::read("layer.weight", &sample.record);
+            if let Body::Exact(_, [payload, residual, _]) = &refined.body
+                && payload.is_empty()
+            {
+                refined.body = Body::Refined(residual.clone());
+                let (recipe, base, result) = ("refined", sample.base.clone(), sample.result.clone());
+                samples.push(Sample { recipe, base, record: refined.write(), result });
+            }
             samples.push(sample);
         }
     }
+    assert!(samples.iter().any(|sample| sample.recipe == "refined"));
     samples
 }
 
@@ -181,6 +192,7 @@ fn mutated_records_decode_to_the_same_or_not_at_all() {
 struct Parts {
     disk: OnDisk,
     path: PathBuf,
+    recipe: String,
     metadata: BTreeMap<String, String>,
     entries: Vec<(String, Vec<u8>)>,
 }
@@ -190,7 +202,8 @@ impl Parts {
         let disk = pair.write();
         let path = disk.compress(recipe).unwrap();
         let file = File::open(&fs::read(&path).unwrap());
-        Self { disk, path, metadata: file.metadata, entries: file.entries.into_iter().collect() }
+        let entries = file.entries.into_iter().collect();
+        Self { disk, path, recipe: recipe.to_owned(), metadata: file.metadata, entries }
     }
 
     fn write(&self, entries: &[(String, Vec<u8>)]) {
@@ -247,7 +260,7 @@ fn files_of_mutated_entries_are_read_or_refused() {
             0 => parts.write(&entries),
             _ => parts.write(&[(BUNDLE.to_owned(), reference::bundle(&entries, random.below(300)))]),
         }
-        let what = || format!("mutation {i} of {}", parts.metadata["recipe"]);
+        let what = || format!("mutation {i} of {}", parts.recipe);
         run(what, || {
             read_all(&parts.path, &parts.disk.base);
         });

@@ -28,8 +28,10 @@ struct Contents {
 #[pymethods]
 impl Archive {
     #[new]
-    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        py.detach(|| delta_dct::Archive::open(&path)).map(Self).map_err(exception)
+    #[pyo3(signature = (path, layer=None))]
+    fn new(py: Python<'_>, path: PathBuf, layer: Option<PathBuf>) -> PyResult<Self> {
+        let open = || delta_dct::Archive::open_with_layer(&path, layer.as_deref());
+        py.detach(open).map(Self).map_err(exception)
     }
 
     /// The names of the tensors, sorted.

@@ -23,6 +23,8 @@ pub(crate) struct Options {
     overwrite: bool,
     force_unrelated: bool,
     dry_run: bool,
+    /// Whether to write an enhancement beside the file.
+    layers: bool,
 }
 
 impl Options {
@@ -48,13 +50,13 @@ pub(crate) fn compress(
     options: Options,
     progress: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<String> {
+    let compress = if options.layers { delta_dct::compress_layers } else { delta_dct::compress };
     let options = CompressOptions {
         selection: options.selection().map_err(exception)?,
         force_unrelated: options.force_unrelated,
         overwrite: options.overwrite,
         dry_run: options.dry_run,
     };
-    let compress =
-        |watch: &work::Watch| delta_dct::compress(&base.inner, &finetuned.inner, &output, &options, watch);
-    json(&work::run(py, progress, compress)?)
+    let work = |watch: &work::Watch| compress(&base.inner, &finetuned.inner, &output, &options, watch);
+    json(&work::run(py, progress, work)?)
 }

@@ -98,3 +98,28 @@ def test_arrays_of_any_layout_and_dtype(tmp_path):
     with pytest.raises(delta_dct.UnsupportedError, match="complex128") as caught:
         delta_dct.compress({"a": matrix.astype(complex)}, odd, tmp_path / "y.ddct")
     assert caught.value.tensor == "a"
+
+
+def test_layers_give_the_model_bit_for_bit(base, finetuned, tmp_path):
+    first, second = tmp_path / "x.ddct", tmp_path / "x.exact.ddct"
+    report = delta_dct.compress(base, finetuned, first, layers=True)
+    assert (report["output_bytes"], report["enhancement"]["bytes"]) == (first.stat().st_size, second.stat().st_size)
+    expected = delta_dct.Checkpoint.open(finetuned)
+
+    def check(delta):
+        found = delta_dct.Delta.open(delta, base)
+        found.check_base()
+        assert all(numpy.array_equal(found[name], expected[name]) for name in expected)
+
+    check(second)
+    assert delta_dct.verify(second, base)["decoded"]
+    assert delta_dct.inspect(second)["layer"] == {"file": str(first), "bytes": first.stat().st_size}
+    delta_dct.apply(base, second, tmp_path / "out")
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (finetuned / "model.safetensors").read_bytes()
+
+    moved = first.rename(tmp_path / "moved.ddct")
+    with pytest.raises(delta_dct.IoError, match="x.ddct"):
+        delta_dct.Delta.open(second)
+    check(delta_dct.Delta.open(second, layer=moved))
+    with pytest.raises(delta_dct.MismatchError, match="not the first layer"):
+        delta_dct.Delta.open(second, layer=second)

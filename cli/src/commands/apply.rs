@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::failure::{Advise, Outcome};
 use crate::place;
 use crate::progress::Bar;
-use crate::run_args::{ReportArgs, WorkArgs};
+use crate::run_args::{FileArgs, ReportArgs, WorkArgs};
 use crate::units;
 
 /// Advice for commands that are given a base which does not fit the file.
@@ -22,9 +22,8 @@ pub(crate) const WRONG_BASE: &str =
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct ApplyArgs {
-    /// The .ddct file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
     /// Base model that the file was made with: a folder, or a .safetensors, .index.json or .bin file
     #[arg(short, long, value_name = "PATH")]
     base: PathBuf,
@@ -46,11 +45,13 @@ pub(crate) struct ApplyArgs {
 
 const AFTER_HELP: &str = "\
 The result has the tensors, dtypes, shards, metadata and side files of the fine-tuned model. Every tensor is \
-compared with the digest of what compress saw before the result appears under its name.
+compared with the digest of what compress saw before the result appears under its name. X.exact.ddct, the \
+enhancement that `compress --layers` writes, gives the fine-tuned model bit for bit, from itself and X.ddct beside it.
 
 Examples:
   delta-dct apply --base B X.ddct -o DIR
   delta-dct apply --base B X.ddct -o model.safetensors
+  delta-dct apply --base B X.exact.ddct -o DIR
   delta-dct apply --base B X.ddct --force --json";
 
 /// What `--json` prints.
@@ -65,9 +66,10 @@ struct Report<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &ApplyArgs) -> Outcome {
     args.work.start()?;
-    let archive = place::archive(&args.file, args.report.quiet)?;
+    let archive = args.file.open(args.report.quiet)?;
     let base = place::checkpoint(&args.base, args.report.quiet)?;
-    let output = args.output.clone().unwrap_or_else(|| PathBuf::from(units::stem(&args.file, "finetuned")));
+    let output =
+        args.output.clone().unwrap_or_else(|| PathBuf::from(units::stem(&args.file.file, "finetuned")));
     let bar = Bar::new(args.report.quiet);
     let applied = archive.apply(&base, &output, args.force, &bar).advise(ErrorKind::Mismatch, WRONG_BASE)?;
     drop(bar);

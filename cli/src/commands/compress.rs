@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{CompressOptions, Summary, TensorSummary, compress};
+use delta_dct::{CompressOptions, Enhancement, Summary, TensorSummary, compress, compress_layers};
 use serde::Serialize;
 
 use crate::failure::Outcome;
@@ -34,6 +34,9 @@ pub(crate) struct CompressArgs {
     /// File to write [default: the name of the fine-tuned model with .ddct, in the current folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write a second file beside it, X.exact.ddct for X.ddct, by which the model comes back bit for bit
+    #[arg(long)]
+    layers: bool,
     /// Overwrite the output
     #[arg(long)]
     force: bool,
@@ -63,6 +66,7 @@ Examples:
   delta-dct compress --base bert/ --finetuned bert-sst2/
   delta-dct compress --base B --finetuned F -o X.ddct --ratio 500
   delta-dct compress --base B --finetuned F -o X.ddct --lossless
+  delta-dct compress --base B --finetuned F -o X.ddct --quality small --layers
   delta-dct compress --base B --finetuned F -o X.ddct --method dct --block 32 --bits 2:0.5,0:0.5
   delta-dct compress --base B --finetuned F -o X.ddct --method bitdelta --rule '*.embed*=zero'
   delta-dct compress --base B --finetuned F --dry-run --json";
@@ -96,6 +100,7 @@ pub(crate) fn run(args: &CompressArgs) -> Outcome {
         dry_run: args.dry_run,
     };
     let bar = Bar::new(args.report.quiet);
+    let compress = if args.layers { compress_layers } else { compress };
     let summary = compress(&base, &finetuned, &output, &options, &bar)?;
     drop(bar);
     let name = output.to_string_lossy();
@@ -131,6 +136,9 @@ fn write_report(out: &mut dyn Write, report: &Report, name: &str, verbose: bool)
         units::seconds(summary.seconds),
         units::speed(summary.finetuned_bytes, summary.seconds),
     )?;
+    if let Some(enhancement) = &summary.enhancement {
+        write_enhancement(out, enhancement, summary, name)?;
+    }
     for note in notes(summary, verbose) {
         writeln!(out, "note: {note}")?;
     }
@@ -138,6 +146,24 @@ fn write_report(out: &mut dyn Write, report: &Report, name: &str, verbose: bool)
         writeln!(out, "dry run: nothing was written, the sizes are exact")?;
     }
     Ok(())
+}
+
+fn write_enhancement(
+    out: &mut dyn Write,
+    second: &Enhancement,
+    first: &Summary,
+    name: &str,
+) -> io::Result<()> {
+    let both = first.output_bytes + second.bytes;
+    writeln!(
+        out,
+        "{}: {}, the rest of {}, bit for bit; with {name} {}, {} smaller",
+        second.output,
+        units::bytes(second.bytes),
+        units::plural(second.tensors, "tensor"),
+        units::bytes(both),
+        units::ratio(first.finetuned_bytes, both),
+    )
 }
 
 /// A row per group of tensors, then what else the file holds, so that the column of bytes adds up to the file.

@@ -2,16 +2,14 @@
 
 use std::io;
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::Args;
-use delta_dct::{Info, TensorSummary};
+use delta_dct::{FirstLayer, Info, TensorSummary};
 use serde::Serialize;
 
 use crate::failure::Outcome;
-use crate::place;
 use crate::plans::Plans;
-use crate::run_args::ReportArgs;
+use crate::run_args::{FileArgs, ReportArgs};
 use crate::table::Columns;
 use crate::units;
 
@@ -19,16 +17,16 @@ use crate::units;
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct InspectArgs {
-    /// The .ddct file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
     #[command(flatten)]
     report: ReportArgs,
 }
 
 const AFTER_HELP: &str = "\
 Kinds of records: delta (coded against the base), base (the tensor is the base's), alias (the tensor is another \
-one of the file), raw (carried exactly).
+one of the file), exact (bit for bit, against the base), refined (bit for bit, against the first layer), raw (carried \
+exactly). Sizes of an enhancement are those of both files.
 
 Examples:
   delta-dct inspect X.ddct
@@ -56,12 +54,12 @@ struct SideFile {
 
 /// Runs the command.
 pub(crate) fn run(args: &InspectArgs) -> Outcome {
-    let archive = place::archive(&args.file, args.report.quiet)?;
+    let archive = args.file.open(args.report.quiet)?;
     let info = archive.info();
     let tensors = archive.tensors()?;
     let weights = tensors.iter().map(|t| t.weights).sum();
     let report = Report {
-        file: &args.file.to_string_lossy(),
+        file: &args.file.file.to_string_lossy(),
         info: &info,
         ratio: info.finetuned_bytes as f64 / info.bytes.max(1) as f64,
         weights,
@@ -83,8 +81,11 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         ("finetuned", info.finetuned.clone()),
         ("recipe", info.recipe.clone()),
         ("size", size(report, records, files)),
+        ("layer", info.layer.as_ref().map_or(String::new(), first_layer)),
     ] {
-        writeln!(out, "{name:<10} {value}")?;
+        if !value.is_empty() {
+            writeln!(out, "{name:<10} {value}")?;
+        }
     }
     writeln!(out)?;
     let plans = Plans::of(report.tensors);
@@ -100,6 +101,10 @@ fn write_report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         table.write(out)?;
     }
     Ok(())
+}
+
+fn first_layer(layer: &FirstLayer) -> String {
+    format!("{}, {} of these bytes", layer.file, units::count(layer.bytes))
 }
 
 fn size(report: &Report, records: u64, files: u64) -> String {

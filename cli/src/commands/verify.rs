@@ -12,16 +12,15 @@ use super::apply::WRONG_BASE;
 use crate::failure::{Advise, Outcome};
 use crate::place;
 use crate::progress::Bar;
-use crate::run_args::{ReportArgs, WorkArgs};
+use crate::run_args::{FileArgs, ReportArgs, WorkArgs};
 use crate::units;
 
 /// Check a .ddct file, and with --base also the weights that it gives
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct VerifyArgs {
-    /// The .ddct file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: FileArgs,
     /// Base model: decode every tensor and compare it with the digest of what compress saw
     #[arg(short, long, value_name = "PATH")]
     base: Option<PathBuf>,
@@ -51,12 +50,12 @@ struct Report<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     args.work.start()?;
-    let archive = place::archive(&args.file, args.report.quiet)?;
+    let archive = args.file.open(args.report.quiet)?;
     let base = args.base.as_deref().map(|base| place::checkpoint(base, args.report.quiet)).transpose()?;
     let bar = Bar::new(args.report.quiet);
     let verified = archive.verify(base.as_ref(), &bar).advise(ErrorKind::Mismatch, WRONG_BASE)?;
     drop(bar);
-    let file = args.file.to_string_lossy();
+    let file = args.file.file.to_string_lossy();
     let report = Report { file: &file, verified: &verified };
     args.report.print(&report, |out| write_report(out, &report))
 }

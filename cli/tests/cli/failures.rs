@@ -210,7 +210,11 @@ fn a_folder_without_permission_is_refused() {
 fn a_full_disk_leaves_nothing_behind() {
     let dir = compressed();
     let before = files(dir.path());
-    for line in ["compress -b base -f ft -o Y.ddct --method raw", "apply -b base X.ddct -o out"] {
+    for line in [
+        "compress -b base -f ft -o Y.ddct --method raw",
+        "compress -b base -f ft -o Y.ddct --method zero --layers",
+        "apply -b base X.ddct -o out",
+    ] {
         let script = format!("trap '' 25; ulimit -f 4; exec {} {line}", env!("CARGO_BIN_EXE_delta-dct"));
         let output = Command::new("sh").args(["-c", &script]).current_dir(dir.path()).output().unwrap();
         check_failure(&output.into(), 3, &[line]);

@@ -37,7 +37,7 @@ fn compress() {
     let dir = small_pair();
     let value = run(dir.path(), "compress -b base -f ft --json").json();
     let fields = "output ratio bpw mb_per_s groups output_bytes finetuned_bytes weights tensors removed rename notes files \
-                  skipped_files seconds";
+                  skipped_files seconds enhancement";
     check("compress", &value, fields.split_whitespace().collect());
     check(
         "compress",
@@ -58,7 +58,8 @@ fn inspect_verify_and_apply() {
     let dir = small_pair();
     run(dir.path(), "compress -b base -f ft -o X.ddct");
     let value = run(dir.path(), "inspect X.ddct --json").json();
-    let fields = "file format_version created_by base finetuned recipe finetuned_bytes bytes ratio weights bpw tensors files";
+    let fields = "file format_version created_by base finetuned recipe finetuned_bytes bytes ratio weights bpw tensors files \
+                  layer";
     check("inspect", &value, fields.split_whitespace().collect());
     check("A tensor", &value["tensors"][0], tensor());
     assert_eq!(keys(&value["files"][0]), ["name", "bytes"]);

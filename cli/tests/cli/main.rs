@@ -12,6 +12,7 @@ mod help;
 mod hub;
 mod interrupts;
 mod json;
+mod layers;
 #[cfg(feature = "hub")]
 mod predecessor;
 mod run;

@@ -1,27 +1,19 @@
-//! A `.ddct` file, open: what it holds, applied to its base, or verified.
+//! A `.ddct` file applied to its base, or verified.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::report::{Applied, Info, TensorSummary, Verified};
-use super::{Progress, check_cancelled, one_file, side_files, windows, with_bounded_memory};
-use crate::checkpoint::{Checkpoint, CheckpointWriter, Layout};
-use crate::container::{Body, Contents, LAYOUT, Link, RESERVED, Record, SIDE_FILES, digest, unpack};
+use super::report::{Applied, Verified};
+use super::{Archive, Progress, check_cancelled, one_file, side_files, windows, with_bounded_memory};
+use crate::checkpoint::{Checkpoint, CheckpointWriter};
+use crate::container::{Body, Link, Record, SIDE_FILES, digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::output;
-use crate::reconstruct::{check_structure, linked, reconstruct, tensor_bytes};
-use crate::tensor::{Dtype, TensorInfo, TensorView};
-
-/// An open `.ddct` file.
-pub struct Archive {
-    contents: Contents,
-    path: std::path::PathBuf,
-    /// Names of the model's tensors, sorted.
-    names: Vec<String>,
-}
+use crate::reconstruct::{check_structure, linked, reconstruct, reconstruct_refined, tensor_bytes};
+use crate::tensor::{Dtype, TensorInfo, TensorView, is_coded};
 
 /// Takes `bytes` at `offset` of a tensor of the result.
 type Write<'a> = dyn Fn(&str, u64, &[u8]) -> Result<()> + Sync + 'a;
@@ -33,69 +25,11 @@ struct Job<'a> {
     also: Vec<&'a str>,
     record: Record<'a>,
     base: Option<TensorView<'a>>,
+    /// The same tensor in the first layer, where the record refines that.
+    layer: Option<Box<Job<'a>>>,
 }
 
 impl Archive {
-    /// Opens `path`; checks its version and its seal. Records are checked when they are read.
-    ///
-    /// Errors: Io, Truncated, Corrupt, Unsupported (a newer format).
-    pub fn open(path: &Path) -> Result<Self> {
-        let contents = Contents::open(path).map_err(|e| e.in_file(path))?;
-        let names = contents
-            .entries()
-            .map(|(name, _)| name.to_owned())
-            .filter(|n| !n.starts_with(RESERVED))
-            .collect();
-        Ok(Self { contents, path: path.to_owned(), names })
-    }
-
-    /// What the file says about itself.
-    pub fn info(&self) -> Info {
-        let text = |key| self.contents.metadata(key).to_owned();
-        Info {
-            format_version: text("format_version"),
-            created_by: text("created_by"),
-            base: text("base"),
-            finetuned: text("finetuned"),
-            recipe: text("recipe"),
-            finetuned_bytes: text("finetuned_bytes").parse().unwrap_or(0),
-            bytes: self.contents.bytes(),
-        }
-    }
-
-    /// The names of the model's tensors, sorted.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// Dtype and shape of a tensor.
-    ///
-    /// Errors: InvalidArgument (no such tensor), Corrupt, Unsupported (a record of a newer version).
-    pub fn tensor(&self, name: &str) -> Result<TensorInfo> {
-        let record = self.named(name)?;
-        Ok(TensorInfo { dtype: record.dtype, shape: record.shape })
-    }
-
-    /// One row a tensor, sorted by name. A record that this version cannot read is of kind `unknown`.
-    pub fn tensors(&self) -> Result<Vec<TensorSummary>> {
-        let rows =
-            self.contents.entries().filter(|(name, _)| !name.starts_with(RESERVED)).map(|(name, bytes)| {
-                match self.record(name) {
-                    Ok(record) => Ok(TensorSummary::new(name, &record, bytes)),
-                    Err(e) if e.kind() == ErrorKind::Unsupported => Ok(TensorSummary::unknown(name, bytes)),
-                    Err(e) => Err(e),
-                }
-            });
-        rows.collect()
-    }
-
-    /// The files that travel along, and the bytes that they take.
-    pub fn files(&self) -> Vec<(String, u64)> {
-        let side =
-            |(name, bytes): (&str, usize)| Some((name.strip_prefix(SIDE_FILES)?.to_owned(), bytes as u64));
-        self.contents.entries().filter_map(side).collect()
-    }
-
     /// Writes the fine-tuned model to `output`: one file if its name ends in `.safetensors`, else a folder.
     ///
     /// `output` appears whole or not at all. Errors: Mismatch (wrong base), Corrupt, Io.
@@ -108,7 +42,9 @@ impl Archive {
     ) -> Result<Applied> {
         let start = Instant::now();
         output::check_free(output, overwrite)?;
-        output::check_apart(output, &[base.path(), &self.path])?;
+        let layer = self.layer.iter().map(|layer| layer.path.as_path());
+        let inputs: Vec<&Path> = [base.path(), &self.path].into_iter().chain(layer).collect();
+        output::check_apart(output, &inputs)?;
         let jobs = self.jobs(Some(base))?;
         let mut layout = self.layout()?;
         let single = output.extension().is_some_and(|extension| extension == "safetensors");
@@ -124,7 +60,7 @@ impl Archive {
         // After the weights: a wrong base is told by its first tensor.
         if !single {
             for (name, _) in self.files() {
-                let entry = self.contents.get(&format!("{SIDE_FILES}{name}"))?;
+                let entry = self.entry(&format!("{SIDE_FILES}{name}"))?;
                 let content = side_files::decode(entry, &name, base)?;
                 output::write_inside(folder.path(), &name, &content)?;
                 files.push(name);
@@ -158,13 +94,9 @@ impl Archive {
         name: &str,
         sink: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<TensorInfo> {
-        let record = self.named(name)?;
-        let info = TensorInfo { dtype: record.dtype, shape: record.shape.clone() };
-        let record = match &record.body {
-            Body::Alias { name: target } => self.record(target)?,
-            _ => record,
-        };
-        let job = self.job(name, record, Some(base))?;
+        let info = self.tensor(name)?;
+        let (owner, record) = self.values(name)?;
+        let job = self.job(owner, record, Some(base))?;
         if job.record.shape != info.shape || job.record.dtype != info.dtype {
             return Err(Error::corrupt("is tied to a tensor of another shape").in_tensor(name));
         }
@@ -177,11 +109,11 @@ impl Archive {
     /// Errors: Mismatch, told by the first tensor that differs; Corrupt.
     pub fn check_base(&self, base: &Checkpoint, progress: &dyn Progress) -> Result<()> {
         let jobs = self.jobs(Some(base))?;
-        let size = |job: &Job<'_>| job.base.map_or(0, |view| view.bytes.len() as u64);
+        let size = |job: &Job<'_>| job.ground().base.map_or(0, |view| view.bytes.len() as u64);
         progress.begin("check", jobs.iter().map(size).sum());
         let check = |job: &Job<'_>| {
             check_cancelled(progress)?;
-            job.base_part(self, base).map_err(|e| e.in_tensor(job.name))?;
+            job.ground().base_part(self, base).map_err(|e| e.in_tensor(job.name))?;
             progress.advance(size(job));
             Ok(())
         };
@@ -196,7 +128,7 @@ impl Archive {
         if !self.files().iter().any(|(file, _)| file == name) {
             return Err(Error::invalid(format!("{} has no file {name}", self.path.display())));
         }
-        side_files::decode(self.contents.get(&format!("{SIDE_FILES}{name}"))?, name, base)
+        side_files::decode(self.entry(&format!("{SIDE_FILES}{name}"))?, name, base)
     }
 
     /// Checks every entry's checksum and structure; with `base`, also decodes every tensor and compares its digest.
@@ -210,44 +142,21 @@ impl Archive {
             }
             None => {
                 for job in &jobs {
-                    check_structure(&job.record).map_err(|e| e.in_tensor(job.name))?;
+                    [job, job.ground()]
+                        .into_iter()
+                        .try_for_each(|job| check_structure(&job.record))
+                        .map_err(|e| e.in_tensor(job.name))?;
                 }
             }
         }
         for (name, _) in self.files() {
-            let entry = self.contents.get(&format!("{SIDE_FILES}{name}"))?;
+            let entry = self.entry(&format!("{SIDE_FILES}{name}"))?;
             if let Some(base) = base {
                 side_files::decode(entry, &name, base)?;
             }
         }
         let seconds = start.elapsed().as_secs_f64();
-        Ok(Verified {
-            tensors: self.names.len(),
-            decoded: base.is_some(),
-            bytes: self.contents.bytes(),
-            seconds,
-        })
-    }
-
-    /// The record of the model's tensor `name`. Errors: InvalidArgument (no such tensor).
-    fn named(&self, name: &str) -> Result<Record<'_>> {
-        if self.names.binary_search_by(|known| known.as_str().cmp(name)).is_err() {
-            return Err(Error::invalid(format!("{} has no tensor {name}", self.path.display())));
-        }
-        self.record(name)
-    }
-
-    fn record(&self, name: &str) -> Result<Record<'_>> {
-        Record::read(name, self.contents.get(name)?).map_err(|e| e.in_tensor(name))
-    }
-
-    fn layout(&self) -> Result<Layout> {
-        let text = unpack(self.contents.get(LAYOUT)?, &[])?;
-        let layout: Layout =
-            serde_json::from_slice(&text).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
-        let names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
-        layout.validate(&names)?;
-        Ok(layout)
+        Ok(Verified { tensors: self.names.len(), decoded: base.is_some(), bytes: self.info().bytes, seconds })
     }
 
     /// All records, tied tensors joined to their target. With `base`, its tensors are found and their dtypes, shapes
@@ -282,13 +191,37 @@ impl Archive {
 
     /// The work on one record; with `base`, its tensor is found, and its dtype and shape checked.
     fn job<'a>(&'a self, name: &'a str, record: Record<'a>, base: Option<&'a Checkpoint>) -> Result<Job<'a>> {
+        let layer = match &record.body {
+            Body::Refined { .. } => Some(Box::new(self.layer_job(name, &record, base)?)),
+            _ => None,
+        };
         let base = match (base, record.body.link()) {
             (Some(base), Some(link)) => {
                 Some(find(base, link, &record.shape).map_err(|e| self.explain(e, base).in_tensor(name))?)
             }
             _ => None,
         };
-        Ok(Job { name, also: Vec::new(), record, base })
+        Ok(Job { name, also: Vec::new(), record, base, layer })
+    }
+
+    /// The work on tensor `name` of the first layer, which `record` refines.
+    fn layer_job<'a>(
+        &'a self,
+        name: &str,
+        record: &Record<'_>,
+        base: Option<&'a Checkpoint>,
+    ) -> Result<Job<'a>> {
+        let none = || Error::corrupt("refines a first layer that does not have it").in_tensor(name);
+        let layer = self.layer.as_deref().ok_or_else(none)?;
+        let (owner, below) = layer
+            .values(name)
+            .map_err(|e| if e.kind() == ErrorKind::InvalidArgument { none() } else { e })?;
+        let castable = below.dtype == record.dtype || (is_coded(below.dtype) && is_coded(record.dtype));
+        if below.shape != record.shape || !castable {
+            let message = format!("refines {:?} of {} in the first layer", below.shape, below.dtype);
+            return Err(Error::corrupt(message).in_tensor(name));
+        }
+        layer.job(owner, below, base)
     }
 
     /// Dtype and shape of every tensor of the result.
@@ -314,7 +247,7 @@ impl Archive {
         let windows = windows(jobs, |job| job.record.shape.iter().product());
         for (i, window) in windows.iter().enumerate() {
             let soon = windows.get(i + 1).into_iter().copied().flatten();
-            soon.filter_map(|job| job.record.body.link()).for_each(|link| base.prefetch(&link.name));
+            soon.filter_map(|job| job.ground().record.body.link()).for_each(|link| base.prefetch(&link.name));
             let run = |job: &Job<'_>| {
                 job.run(self, base, progress, write).map_err(|e| e.in_tensor(job.name))?;
                 progress.advance((size(job) * (1 + job.also.len())) as u64);
@@ -354,14 +287,25 @@ impl Job<'_> {
         base: &Checkpoint,
         mut sink: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        reconstruct(&self.record, self.base_part(archive, base)?, &mut sink)
+        let part = self.ground().base_part(archive, base)?;
+        match &self.layer {
+            None => reconstruct(&self.record, part, &mut sink),
+            Some(layer) => reconstruct_refined(&self.record, &layer.record, part, &mut sink),
+        }
     }
 
-    /// The bytes of the base that the record depends on, their digest compared; none for a raw record.
-    fn base_part(&self, archive: &Archive, base: &Checkpoint) -> Result<&[u8]> {
+    /// The job that works on the base.
+    fn ground(&self) -> &Self {
+        self.layer.as_deref().unwrap_or(self)
+    }
+
+    /// What the record depends on of the base, its digest compared; nothing for a raw record.
+    fn base_part(&self, archive: &Archive, base: &Checkpoint) -> Result<(Dtype, &[u8])> {
         match (self.record.body.link(), self.base) {
-            (Some(link), Some(view)) => linked(link, view).map_err(|e| archive.explain(e, base)),
-            _ => Ok(&[]),
+            (Some(link), Some(view)) => {
+                Ok((link.dtype, linked(link, view).map_err(|e| archive.explain(e, base))?))
+            }
+            _ => Ok((self.record.dtype, &[])),
         }
     }
 }
@@ -370,7 +314,7 @@ impl Archive {
     /// Says more about a wrong base where more can be seen: it may be the fine-tuned model itself.
     fn explain(&self, error: Error, base: &Checkpoint) -> Error {
         let holds_mark = || {
-            let (mark, name) = self.contents.metadata("finetuned_mark").split_once(' ')?;
+            let (mark, name) = self.metadata("finetuned_mark").split_once(' ')?;
             Some(format!("{:016x}", digest(base.get(name)?.bytes)) == mark)
         };
         if error.kind() != ErrorKind::Mismatch || !holds_mark().unwrap_or(false) {

@@ -101,6 +101,7 @@ pub fn compress(
     let files = finetuned.side_files().iter().map(|side| side_size(&side.name)).collect();
     Ok(Summary {
         output_bytes: written.bytes,
+        enhancement: None,
         finetuned_bytes: finetuned.weight_bytes(),
         weights: tensors.iter().map(|tensor| tensor.weights).sum(),
         tensors,

@@ -2,6 +2,8 @@
 
 mod apply;
 mod compress;
+mod layers;
+mod open;
 mod pretty;
 mod report;
 mod side_files;
@@ -11,9 +13,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-pub use self::apply::Archive;
 pub use self::compress::{CompressOptions, compress};
-pub use self::report::{Applied, Info, Summary, TensorSummary, Verified};
+pub use self::layers::compress_layers;
+pub use self::open::Archive;
+pub use self::report::{Applied, Enhancement, FirstLayer, Info, Summary, TensorSummary, Verified};
 
 use crate::checkpoint::{Checkpoint, Layout};
 use crate::error::{Error, ErrorKind, Result};

@@ -13,6 +13,8 @@ use crate::tensor::matrix;
 pub struct Summary {
     /// Bytes of the `.ddct` file.
     pub output_bytes: u64,
+    /// The file beside it by which the result is exact, where one was asked for.
+    pub enhancement: Option<Enhancement>,
     /// Bytes of the fine-tuned model's weight files as they lie on disk.
     pub finetuned_bytes: u64,
     /// Elements of all tensors.
@@ -33,6 +35,18 @@ pub struct Summary {
     pub seconds: f64,
 }
 
+/// The second file of [`compress_layers`](crate::compress_layers).
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Enhancement {
+    /// Where it lies (after a dry run: would lie).
+    pub output: String,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Number of tensors that it holds: those that the first layer does not give exactly.
+    pub tensors: usize,
+}
+
 /// How one tensor is stored.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -46,13 +60,13 @@ pub struct TensorSummary {
     /// Number of elements.
     pub weights: u64,
     /// `delta`, `base` (the base tensor itself), `alias` (tied to another tensor), `exact` (bit for bit, against the
-    /// base) or `raw` (bit for bit, by itself).
+    /// base), `refined` (bit for bit, against the first layer) or `raw` (bit for bit, by itself).
     pub kind: &'static str,
     /// The stages that code its delta, if there are any.
     pub plan: String,
     /// `same`, `resized`, `reshaped`, `new` or `tied`; empty where only the file is known.
     pub relation: &'static str,
-    /// Bytes that its record takes in the file; of what is packed with others, its share.
+    /// Bytes that its record takes in the file, and in the first layer; of what is packed with others, its share.
     pub bytes: u64,
     /// `|result - finetuned|^2 / |finetuned - base|^2`; absent where the result is exact.
     pub relative_error: Option<f64>,
@@ -74,6 +88,18 @@ pub struct Info {
     pub recipe: String,
     /// Bytes of the fine-tuned model's weight files when the file was made.
     pub finetuned_bytes: u64,
+    /// Bytes of the file, and of its first layer.
+    pub bytes: u64,
+    /// What the file is an enhancement of.
+    pub layer: Option<FirstLayer>,
+}
+
+/// The file that an enhancement makes exact.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct FirstLayer {
+    /// Where it lies.
+    pub file: String,
     /// Bytes of the file.
     pub bytes: u64,
 }
@@ -100,7 +126,7 @@ pub struct Verified {
     pub tensors: usize,
     /// Whether everything was decoded and compared with the digests of the result (needs the base).
     pub decoded: bool,
-    /// Bytes of the file.
+    /// Bytes of the file, and of its first layer.
     pub bytes: u64,
     /// Wall-clock time.
     pub seconds: f64,

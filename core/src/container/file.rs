@@ -22,6 +22,8 @@ use crate::wire::{Reader, Writer};
 pub(crate) const RESERVED: &str = "__ddct__/";
 /// The checkpoint's layout as JSON, compressed with zstd.
 pub(crate) const LAYOUT: &str = "__ddct__/layout";
+/// Key of the metadata of an enhancement: seal (16 hex digits) and file name of its first layer.
+pub(crate) const LAYER: &str = "layer";
 /// Prefix of the entries of side files.
 pub(crate) const SIDE_FILES: &str = "__ddct__/file/";
 /// Small entries, all in one.
@@ -190,6 +192,16 @@ impl Contents {
             return stored.finish("seal");
         }
         Err(Error::corrupt(format!("{}: the seal does not match: the file was damaged", self.path.display())))
+    }
+
+    /// The digest of all that the file holds.
+    pub(crate) fn seal(&self) -> Result<u64> {
+        Reader(self.get(SEAL)?).u64("seal")
+    }
+
+    /// Whether there is an entry `name`.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name) || self.bundled.contains_key(name)
     }
 
     /// The content of entry `name`, after its checksum was found right.

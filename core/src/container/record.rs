@@ -33,6 +33,8 @@ pub(crate) enum Body<'a> {
     Delta { link: Link, payload: &'a [u8], tail: &'a [u8] },
     /// The tensor exactly, as it differs from a prediction: the base tensor plus the delta of `payload`, if there is one.
     Exact { link: Link, payload: &'a [u8], residual: &'a [u8], tail: &'a [u8] },
+    /// The tensor exactly, as it differs from what the first layer gives for it.
+    Refined { residual: &'a [u8] },
 }
 
 /// The base tensor that a record depends on.
@@ -80,6 +82,7 @@ impl<'a> Record<'a> {
                 link.write(name, &mut out);
                 [payload, residual, tail].iter().for_each(|part| out.bytes(part));
             }
+            Body::Refined { residual } => out.bytes(residual),
         }
         out.0
     }
@@ -113,6 +116,7 @@ impl<'a> Record<'a> {
                 residual: input.bytes("exact residual")?,
                 tail: input.bytes("new rows")?,
             },
+            5 => Body::Refined { residual: input.bytes("exact residual")? },
             _ => return Err(Error::unsupported(format!("record kind {id} is not known to this version"))),
         };
         input.finish("record")?;
@@ -128,6 +132,7 @@ impl Body<'_> {
             Self::Alias { .. } => 2,
             Self::Delta { .. } => 3,
             Self::Exact { .. } => 4,
+            Self::Refined { .. } => 5,
         }
     }
 
@@ -139,6 +144,7 @@ impl Body<'_> {
             Self::Alias { .. } => "alias",
             Self::Delta { .. } => "delta",
             Self::Exact { .. } => "exact",
+            Self::Refined { .. } => "refined",
         }
     }
 
@@ -146,7 +152,7 @@ impl Body<'_> {
     pub(crate) fn link(&self) -> Option<&Link> {
         match self {
             Self::Base { link, .. } | Self::Delta { link, .. } | Self::Exact { link, .. } => Some(link),
-            Self::Raw { .. } | Self::Alias { .. } => None,
+            Self::Raw { .. } | Self::Alias { .. } | Self::Refined { .. } => None,
         }
     }
 }

@@ -49,13 +49,9 @@ pub(crate) fn decode(
     dtype: Dtype,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let layout = Layout::of(dtype);
-    match layout.bytes {
-        1 => decode_words::<1>(layout, packed, base, dtype, sink),
-        2 => decode_words::<2>(layout, packed, base, dtype, sink),
-        4 => decode_words::<4>(layout, packed, base, dtype, sink),
-        _ => decode_words::<8>(layout, packed, base, dtype, sink),
-    }
+    let mut decoder = Decoder::new(packed, base.0, dtype);
+    decoder.decode(base.1, sink)?;
+    decoder.finish(sink)
 }
 
 fn encode_words<const N: usize>(
@@ -80,35 +76,86 @@ fn encode_words<const N: usize>(
         let prediction = predict((base.0, predicting), dtype)?;
         Ok(contexts.encode::<N>(layout, prediction.as_chunks().0, target.as_chunks().0))
     });
-    packed.collect::<Result<Vec<_>>>()?.iter().for_each(|piece| out.0.extend(piece));
+    packed.collect::<Result<Vec<_>>>()?.into_iter().for_each(|piece| out.0.extend(piece));
     Ok(out.0)
 }
 
-fn decode_words<const N: usize>(
+/// [`decode`], where the prediction comes in parts.
+pub(crate) struct Decoder<'a> {
     layout: Layout,
-    packed: &[u8],
-    base: (Dtype, &[u8]),
+    /// Read with the first words.
+    contexts: Option<Contexts>,
+    input: Reader<'a>,
+    base: Dtype,
     dtype: Dtype,
-    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
-    let mut input = Reader(packed);
-    if base.1.is_empty() {
-        return input.finish(WHAT);
+    /// The prediction of words that have not been decoded.
+    waiting: Vec<u8>,
+}
+
+impl<'a> Decoder<'a> {
+    /// `base` is the dtype of the prediction, `dtype` that of the tensor.
+    pub(crate) fn new(packed: &'a [u8], base: Dtype, dtype: Dtype) -> Self {
+        let (contexts, waiting) = (None, Vec::new());
+        Self { layout: Layout::of(dtype), contexts, input: Reader(packed), base, dtype, waiting }
     }
-    let contexts = Contexts::read(&mut input, layout)?;
-    let pieces: Vec<&[u8]> = base.1.chunks(PIECE * width(base.0, dtype)).collect();
-    // Of some pieces at a time, so that memory stays bounded.
-    for batch in pieces.chunks(rayon::current_num_threads()) {
-        let jobs = batch.iter().map(|&predicting| Ok((predicting, contexts.streams(&mut input)?)));
-        let decoded = jobs.collect::<Result<Vec<_>>>()?.into_par_iter().map(|(predicting, streams)| {
-            let prediction = predict((base.0, predicting), dtype)?;
-            contexts.decode::<N>(layout, prediction.as_chunks().0, &streams)
-        });
-        for words in decoded.collect::<Result<Vec<_>>>()? {
-            sink(words.as_flattened())?;
+
+    /// Takes the next part of the prediction; words come as soon as there are pieces for all threads.
+    pub(crate) fn push(&mut self, part: &[u8], sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.waiting.extend(part);
+        let piece = PIECE * width(self.base, self.dtype);
+        if self.waiting.len() < piece * rayon::current_num_threads() {
+            return Ok(());
+        }
+        let rest = self.waiting.split_off(self.waiting.len() / piece * piece);
+        let whole = std::mem::replace(&mut self.waiting, rest);
+        self.decode(&whole, sink)
+    }
+
+    /// The words that are left. Errors: Corrupt where the packed bytes are not used up.
+    pub(crate) fn finish(mut self, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let rest = std::mem::take(&mut self.waiting);
+        self.decode(&rest, sink)?;
+        self.input.finish(WHAT)
+    }
+
+    /// The words that `base` predicts: whole pieces, but for the last part.
+    fn decode(&mut self, base: &[u8], sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match self.layout.bytes {
+            1 => self.decode_words::<1>(base, sink),
+            2 => self.decode_words::<2>(base, sink),
+            4 => self.decode_words::<4>(base, sink),
+            _ => self.decode_words::<8>(base, sink),
         }
     }
-    input.finish(WHAT)
+
+    fn decode_words<const N: usize>(
+        &mut self,
+        base: &[u8],
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if base.is_empty() {
+            return Ok(());
+        }
+        let (layout, input) = (self.layout, &mut self.input);
+        let contexts = match self.contexts.take() {
+            Some(contexts) => contexts,
+            None => Contexts::read(input, layout)?,
+        };
+        let pieces: Vec<&[u8]> = base.chunks(PIECE * width(self.base, self.dtype)).collect();
+        // Of some pieces at a time, so that memory stays bounded.
+        for batch in pieces.chunks(rayon::current_num_threads()) {
+            let jobs = batch.iter().map(|&predicting| Ok((predicting, contexts.streams(input)?)));
+            let decoded = jobs.collect::<Result<Vec<_>>>()?.into_par_iter().map(|(predicting, streams)| {
+                let prediction = predict((self.base, predicting), self.dtype)?;
+                contexts.decode::<N>(layout, prediction.as_chunks().0, &streams)
+            });
+            for words in decoded.collect::<Result<Vec<_>>>()? {
+                sink(words.as_flattened())?;
+            }
+        }
+        self.contexts = Some(contexts);
+        Ok(())
+    }
 }
 
 /// Bytes of an element of the base: of a word, unless the base has to be cast.

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use delta_dct::{Checkpoint, CompressOptions, Dtype, Error, Recipe, Selection, Silent, compress};
+use delta_dct::{
+    Checkpoint, CompressOptions, Dtype, Error, Recipe, Selection, Silent, compress, compress_layers,
+};
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use tempfile::{TempDir, tempdir};
@@ -273,11 +275,19 @@ fn write_weights<'a>(path: &Path, tensors: impl Iterator<Item = (&'a String, &'a
 }
 
 impl OnDisk {
-    /// Compresses the pair to a file in its folder.
+    /// Compresses the pair to a file in its folder; by the recipe `layers: RECIPE` to two, and gives the enhancement.
     pub fn compress(&self, recipe: &str) -> Result<PathBuf, Error> {
         let output = self.folder.path().join("pair.ddct");
+        let (layers, recipe) = match recipe.strip_prefix("layers: ") {
+            Some(recipe) => (true, recipe),
+            None => (false, recipe),
+        };
         let selection = Selection::new(recipe.parse::<Recipe>()?)?;
         let options = CompressOptions { selection, force_unrelated: false, overwrite: true, dry_run: false };
+        if layers {
+            compress_layers(&self.base, &self.finetuned, &output, &options, &Silent)?;
+            return Ok(output.with_extension("exact.ddct"));
+        }
         compress(&self.base, &self.finetuned, &output, &options, &Silent)?;
         Ok(output)
     }

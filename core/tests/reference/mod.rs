@@ -56,6 +56,7 @@ pub struct Tensor {
 pub struct File {
     pub metadata: BTreeMap<String, String>,
     pub entries: BTreeMap<String, Vec<u8>>,
+    pub seal: u64,
 }
 
 /// XXH3 of 64 bits, seed 0.
@@ -102,13 +103,14 @@ impl File {
         }
         let stored = entries.remove("__ddct__/seal").unwrap();
         checks.remove("__ddct__/seal");
-        assert_eq!(stored, seal(&metadata, &checks).to_le_bytes().to_vec(), "seal");
+        let seal = seal(&metadata, &checks);
+        assert_eq!(stored, seal.to_le_bytes().to_vec(), "seal");
         if let Some(content) = entries.remove("__ddct__/bundle") {
             for (name, content) in unbundle(&content) {
                 assert!(entries.insert(name.clone(), content).is_none(), "{name} is there twice");
             }
         }
-        Self { metadata, entries }
+        Self { metadata, entries, seal }
     }
 
     /// The names of the model's tensors.
@@ -131,6 +133,19 @@ impl File {
         let record = Record::read(name, &self.entries[name]);
         match &record.body {
             Body::Alias(target) => self.decode(target, base),
+            _ => record.decode(record.base(name).map(|name| &base[&name])),
+        }
+    }
+
+    /// The tensor `name` of this enhancement and its first layer.
+    pub fn refine(&self, layer: &Self, name: &str, base: &BTreeMap<String, Tensor>) -> Tensor {
+        assert!(self.metadata["layer"].starts_with(&format!("{:016x} ", layer.seal)), "another first layer");
+        assert!(!layer.metadata.contains_key("layer"));
+        let entry = self.entries.get(name).unwrap_or_else(|| &layer.entries[name]);
+        let record = Record::read(name, entry);
+        match &record.body {
+            Body::Alias(target) => self.refine(layer, target, base),
+            Body::Refined(_) => record.decode(Some(&layer.decode(name, base))),
             _ => record.decode(record.base(name).map(|name| &base[&name])),
         }
     }
@@ -307,6 +322,8 @@ pub enum Body {
     Delta(Link, Vec<u8>, Vec<u8>),
     /// Link, payload, residual, new rows.
     Exact(Link, [Vec<u8>; 3]),
+    /// Residual.
+    Refined(Vec<u8>),
 }
 
 /// What a record says of its base tensor.
@@ -333,6 +350,7 @@ impl Record {
             2 => Body::Alias(String::from_utf8(input.bytes().to_vec()).unwrap()),
             3 => Body::Delta(Link::read(&mut input), input.bytes().to_vec(), input.bytes().to_vec()),
             4 => Body::Exact(Link::read(&mut input), [(); 3].map(|()| input.bytes().to_vec())),
+            5 => Body::Refined(input.bytes().to_vec()),
             _ => panic!("{name}: record kind {kind}"),
         };
         assert!(input.0.is_empty(), "{name}: bytes left over");
@@ -347,6 +365,7 @@ impl Record {
             Body::Alias(_) => 2,
             Body::Delta(..) => 3,
             Body::Exact(..) => 4,
+            Body::Refined(_) => 5,
         };
         let mut out = vec![kind, self.dtype];
         put_varint(&mut out, self.shape.len() as u64);
@@ -372,6 +391,7 @@ impl Record {
             Body::Alias(target) => put(None, &[target.as_bytes()]),
             Body::Delta(link, payload, tail) => put(Some(link), &[payload, tail]),
             Body::Exact(link, [payload, residual, tail]) => put(Some(link), &[payload, residual, tail]),
+            Body::Refined(residual) => put(None, &[residual]),
         }
         out
     }
@@ -390,7 +410,7 @@ impl Record {
         Some(String::from_utf8([&link.own, tail].concat()).unwrap())
     }
 
-    /// The tensor, given the base tensor if there is one. Checks both digests.
+    /// The tensor, given the base tensor if there is one, or the tensor of the first layer. Checks all digests.
     pub fn decode(&self, base: Option<&Tensor>) -> Tensor {
         let dtype = DTYPES[usize::from(self.dtype)];
         let shape: Vec<usize> = self.shape.iter().map(|&n| n as usize).collect();
@@ -416,6 +436,10 @@ impl Record {
                 let tail = unpack_planes(tail, size(dtype), len - head.len());
                 [head, tail].concat()
             }
+            (Body::Refined(residual), Some(below)) => {
+                assert_eq!(below.shape, shape);
+                exact::decode(residual, dtype, &cast(&below.dtype, &below.bytes, dtype))
+            }
             _ => panic!("an alias, or the base is missing"),
         };
         assert_eq!((bytes.len(), xxh3(&[&bytes])), (len, self.result), "the result is another one");
@@ -431,11 +455,7 @@ impl Link {
 
     /// The rows that are used, in another dtype.
     fn cast(&self, base: &Tensor, dtype: &str) -> Vec<u8> {
-        let head = self.rows_of(base);
-        if base.dtype == dtype {
-            return head.to_vec();
-        }
-        add(&base.dtype, head, &vec![0.0; head.len() / size(&base.dtype)], 0.0, dtype)
+        cast(&base.dtype, self.rows_of(base), dtype)
     }
 
     /// The rows that are used with the delta of `payload`.
@@ -491,6 +511,11 @@ fn unpack_planes(packed: &[u8], size: usize, len: usize) -> Vec<u8> {
     }
     assert!(input.0.is_empty());
     out
+}
+
+/// Elements in another dtype.
+fn cast(from: &str, bytes: &[u8], to: &str) -> Vec<u8> {
+    if from == to { bytes.to_vec() } else { add(from, bytes, &vec![0.0; bytes.len() / size(from)], 0.0, to) }
 }
 
 /// `base + factor * delta` element by element; a delta of zeros and factor 0 is a mere cast, which keeps -0.

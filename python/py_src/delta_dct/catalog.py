@@ -81,7 +81,7 @@ def _entry(line: Any, folder: Path) -> Entry:
     if not isinstance(line, dict) or not all(isinstance(line.get(key), str) for key in ("base", "finetuned")):
         raise InvalidArgumentError('a line is a JSON object with the strings "base" and "finetuned"')
     options = {key: value for key, value in line.items() if key not in ("name", "base", "finetuned")}
-    refused = {"path", "overwrite", "dry_run", "progress"} & set(options)
+    refused = {"path", "overwrite", "dry_run", "layers", "progress"} & set(options)
     if refused:
         raise InvalidArgumentError(f"{sorted(refused)[0]!r} is not for a manifest to say")
     name = line.get("name", _name(line["finetuned"]))

@@ -27,6 +27,7 @@ def compress(
     overwrite: bool = False,
     force_unrelated: bool = False,
     dry_run: bool = False,
+    layers: bool = False,
     progress: Progress | None = None,
     **options: object,
 ) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def compress(
     `base` and `finetuned` are folders, files, ids on the Hugging Face hub, or arrays or tensors by name (state dicts). Without a method it is `auto`, whose options
     are one of `quality`, `size`, `ratio`, `bits` and `error`. `options` are those of the method, such as
     `block=32, bits="2:0.5,0:0.5"`; `methods()` lists them. `rules` gives tensors whose name matches a pattern
-    (`*.attention.*`) another recipe; the last that matches counts.
+    (`*.attention.*`) another recipe; the last that matches counts. With `layers`, a second file beside `path`
+    (`x.exact.ddct` for `x.ddct`) gives the model bit for bit; the first has the same bytes as without.
 
     Raises MismatchError (unrelated models), InvalidArgumentError (a recipe that makes no sense), IoError.
     """
@@ -50,6 +52,7 @@ def compress(
         "overwrite": overwrite,
         "force_unrelated": force_unrelated,
         "dry_run": dry_run,
+        "layers": layers,
     }
     pair = Checkpoint.open(base).handle, Checkpoint.open(finetuned).handle
     report = json.loads(_delta_dct.compress(*pair, fspath(path), wishes, progress))

@@ -89,17 +89,24 @@ class Delta(Tensors):
 
     @classmethod
     def open(
-        cls, place: str | PathLike[str] | Delta, base: Base | None = None, framework: Framework = "np"
+        cls,
+        place: str | PathLike[str] | Delta,
+        base: Base | None = None,
+        framework: Framework = "np",
+        *,
+        layer: str | PathLike[str] | None = None,
     ) -> Delta:
         """Opens a `.ddct` file, here or on the hub (`org/name/file.ddct`); values need `base`.
 
-        Raises IoError, CorruptError, TruncatedError, UnsupportedError (a newer format).
+        The first layer of an enhancement (`x.exact.ddct`) lies beside it, or is `layer`.
+        Raises IoError, CorruptError, TruncatedError, UnsupportedError (a newer format), MismatchError (another first layer).
         """
         checkpoint = None if base is None else Checkpoint.open(base)
         if isinstance(place, Delta):
             return cls(place.handle, place.path, checkpoint or place._base, framework)
         path = places.delta(place)
-        return cls(_delta_dct.Archive(path), path, checkpoint, framework)
+        below = None if layer is None else places.delta(layer)
+        return cls(_delta_dct.Archive(path, below), path, checkpoint, framework)
 
     @property
     def base(self) -> Checkpoint:
