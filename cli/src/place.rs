@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use delta_dct::{Archive, Checkpoint};
+use delta_dct::Checkpoint;
 
 use crate::failure::Outcome;
 
@@ -12,8 +12,9 @@ pub(crate) fn checkpoint(place: &Path, quiet: bool) -> Outcome<Checkpoint> {
 }
 
 /// The `.ddct` file at `place`.
-pub(crate) fn archive(place: &Path, quiet: bool) -> Outcome<Archive> {
-    Ok(Archive::open(&local(place, quiet)?)?)
+#[cfg(feature = "eval")]
+pub(crate) fn archive(place: &Path, quiet: bool) -> Outcome<delta_dct::Archive> {
+    Ok(delta_dct::Archive::open(&local(place, quiet)?)?)
 }
 
 /// `place` as a path on this machine: itself, or where the hub's files were put.

@@ -49,7 +49,7 @@ impl State {
 
     #[inline(always)]
     fn advance(&mut self, level: i32) {
-        self.0 = self.0 >> 1 ^ 5 * (self.0 & 1) ^ 2 * (level & 1) as u8;
+        self.0 = (self.0 >> 1) ^ (5 * (self.0 & 1)) ^ (2 * (level & 1) as u8);
     }
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn quantize<'a, const N: usize>(
         let m = i32::from(choice.magnitudes[q][odd]);
         let magnitude = 2 * m - q as i32 * m.signum();
         *value = if *x < 0.0 { -magnitude } else { magnitude };
-        state = before(state ^ 2 * odd);
+        state = before(state ^ (2 * odd));
     }
 }
 
@@ -147,6 +147,7 @@ pub(crate) fn join(levels: [&[i32]; 2]) -> Result<Vec<i32>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
