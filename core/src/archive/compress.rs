@@ -147,7 +147,10 @@ fn check_related(
 ) -> Result<f64> {
     let sums = pairing.links.iter().filter_map(|link| {
         let Relation::Same { base: name } = &link.relation else { return None };
-        crate::tensor_codec::sample_distance(base.get(name)?, finetuned.get(&link.name)?)
+        let sums = crate::tensor_codec::sample_distance(base.get(name)?, finetuned.get(&link.name)?);
+        // The system maps much more than the few pages that are looked at.
+        [base, finetuned].iter().for_each(|checkpoint| checkpoint.release());
+        sums
     });
     let (difference, size) = sums.fold((0.0, 0.0), |(d, w), (dd, ww)| (d + dd, w + ww));
     let distance = (difference / size).sqrt();

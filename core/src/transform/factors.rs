@@ -33,7 +33,7 @@ const MIN_COS2: [f64; 2] = [0.1, 0.4];
 const PRICE: f32 = 0.15;
 /// From this part of the weights on a delta is coded as faithfully as its bits allow: then noise is what harms. The
 /// noise of a smaller one harms less than values that are drawn to 0, and its bits may cost less in proportion.
-const HEAVY: f32 = 0.15;
+const HEAVY: f32 = 0.25;
 /// Components before that make the context of a level.
 const MEMORY: usize = 3;
 /// Contexts of each quantiser's levels on either side.
