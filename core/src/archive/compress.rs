@@ -48,70 +48,100 @@ pub fn compress(
     let (base_infos, infos) = (infos(base), infos(finetuned));
     let pairing = pair(&base_infos, &infos);
     check_names(&infos)?;
-    if !options.dry_run {
-        output::check_free(output, options.overwrite)?;
-    }
-    output::check_apart(output, &[base.path(), finetuned.path()])?;
+    check_output(output, base, finetuned, options)?;
     let distance = check_related(base, finetuned, &pairing, options)?;
+    let job = Job { start, base, finetuned, pairing, side_entries: side_entries(base, finetuned)? };
+    let mut options = options.clone();
     if let Some(target) = options.selection.default_recipe().target() {
         let bytes = finetuned.weight_bytes();
         let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
         let facts = Facts { weights, bytes, distance: distance * distance };
-        let at = |step: f32| {
-            Ok(CompressOptions { selection: options.selection.resolved(step)?, ..options.clone() })
-        };
         let mut trial = |step: f32| {
-            let options = CompressOptions { dry_run: true, ..at(step)? };
-            compress(base, finetuned, output, &options, progress).map(|summary| outcome(&summary))
+            let selection = options.selection.resolved(step)?;
+            let options = CompressOptions { selection, dry_run: true, ..options.clone() };
+            job.run(output, &options, progress).map(|summary| outcome(&summary))
         };
         let step = rate::step(target, facts, &mut trial)?;
-        return compress(base, finetuned, output, &at(step)?, progress);
+        options.selection = options.selection.resolved(step)?;
     }
+    job.run(output, &options, progress)
+}
 
-    let mut file = FileWriter::create(&output::parent(output))?;
-    let ties = Ties::find(finetuned, &pairing, &options.selection);
-    let mut notes = notes(base, finetuned, &pairing, &ties);
-    let mut tensors = Vec::with_capacity(pairing.links.len());
-    let mut add = |link: &PairLink, encoded: Encoded| {
-        file.add(&link.name, &encoded.record)?;
-        let tied = ties.target(&link.name).is_some();
-        let relation = if tied { "tied" } else { relation_word(&link.relation) };
-        notes.extend(encoded.note);
-        tensors.push(TensorSummary { relation, relative_error: encoded.relative_error, ..encoded.summary });
-        Ok(())
-    };
-    with_bounded_memory(&[base, finetuned], || {
-        encode_tensors(base, finetuned, &pairing, &options.selection, &ties, progress, &mut add)
-    })?;
-    ties.share_errors(&mut tensors);
-    add_side_files(base, finetuned, &mut file)?;
-    let metadata = [
-        ("created_by", concat!("delta-dct ", env!("CARGO_PKG_VERSION")).to_owned()),
-        ("base", display_name(base)),
-        ("finetuned", display_name(finetuned)),
-        ("finetuned_bytes", finetuned.weight_bytes().to_string()),
-        ("finetuned_mark", mark(finetuned, &tensors)),
-        ("recipe", options.selection.default_recipe().to_string()),
-    ];
-    let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
-    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).collect();
-    let written = file.finish(metadata, output, options.overwrite, !options.dry_run)?;
-    tensors.iter_mut().for_each(|row| row.bytes = written.size(&row.name));
-    let side_size = |name: &String| (name.clone(), written.size(&format!("{SIDE_FILES}{name}")));
-    let files = finetuned.side_files().iter().map(|side| side_size(&side.name)).collect();
-    Ok(Summary {
-        output_bytes: written.bytes,
-        enhancement: None,
-        finetuned_bytes: finetuned.weight_bytes(),
-        weights: tensors.iter().map(|tensor| tensor.weights).sum(),
-        tensors,
-        notes,
-        removed: pairing.removed,
-        rename: pairing.rename,
-        files,
-        skipped_files: finetuned.skipped_files().to_vec(),
-        seconds: start.elapsed().as_secs_f64(),
-    })
+/// Fails where `output` exists and must not be replaced, or is one of the models.
+pub(super) fn check_output(
+    output: &Path,
+    base: &Checkpoint,
+    finetuned: &Checkpoint,
+    options: &CompressOptions,
+) -> Result<()> {
+    if !options.dry_run {
+        output::check_free(output, options.overwrite)?;
+    }
+    output::check_apart(output, &[base.path(), finetuned.path()])
+}
+
+/// A pair, and what is the same for every selection: a wish for a size codes it several times.
+struct Job<'a> {
+    start: Instant,
+    base: &'a Checkpoint,
+    finetuned: &'a Checkpoint,
+    pairing: Pairing,
+    /// Names and contents of the entries that hold no tensor.
+    side_entries: Vec<(String, Vec<u8>)>,
+}
+
+impl Job<'_> {
+    fn run(&self, output: &Path, options: &CompressOptions, progress: &dyn Progress) -> Result<Summary> {
+        let Self { base, finetuned, pairing, side_entries, .. } = self;
+        let mut file = FileWriter::create(&output::parent(output))?;
+        let ties = Ties::find(finetuned, pairing, &options.selection);
+        let mut notes = notes(base, finetuned, pairing, &ties);
+        let mut tensors = Vec::with_capacity(pairing.links.len());
+        let mut add = |link: &PairLink, encoded: Encoded| {
+            file.add(&link.name, &encoded.record)?;
+            let tied = ties.target(&link.name).is_some();
+            let relation = if tied { "tied" } else { relation_word(&link.relation) };
+            notes.extend(encoded.note);
+            tensors.push(TensorSummary {
+                relation,
+                relative_error: encoded.relative_error,
+                ..encoded.summary
+            });
+            Ok(())
+        };
+        with_bounded_memory(&[base, finetuned], || {
+            encode_tensors(base, finetuned, pairing, &options.selection, &ties, progress, &mut add)
+        })?;
+        ties.share_errors(&mut tensors);
+        side_entries.iter().try_for_each(|(name, entry)| file.add(name, entry))?;
+        let metadata = [
+            ("created_by", concat!("delta-dct ", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("base", display_name(base)),
+            ("finetuned", display_name(finetuned)),
+            ("finetuned_bytes", finetuned.weight_bytes().to_string()),
+            ("finetuned_mark", mark(finetuned, &tensors)),
+            ("recipe", options.selection.default_recipe().to_string()),
+        ];
+        let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).collect();
+        let written = file.finish(metadata, output, options.overwrite, !options.dry_run)?;
+        tensors.iter_mut().for_each(|row| row.bytes = written.size(&row.name));
+        let side_size = |name: &String| (name.clone(), written.size(&format!("{SIDE_FILES}{name}")));
+        let files = finetuned.side_files().iter().map(|side| side_size(&side.name)).collect();
+        Ok(Summary {
+            output_bytes: written.bytes,
+            enhancement: None,
+            finetuned_bytes: finetuned.weight_bytes(),
+            weights: tensors.iter().map(|tensor| tensor.weights).sum(),
+            tensors,
+            notes,
+            removed: pairing.removed.clone(),
+            rename: pairing.rename.clone(),
+            files,
+            skipped_files: finetuned.skipped_files().to_vec(),
+            seconds: self.start.elapsed().as_secs_f64(),
+        })
+    }
 }
 
 fn infos(checkpoint: &Checkpoint) -> BTreeMap<String, TensorInfo> {
@@ -257,14 +287,16 @@ fn aliases(group: &[&str], pairing: &Pairing) -> Vec<(String, String)> {
     group.iter().filter(|name| **name != target).map(|name| ((*name).to_owned(), target.to_owned())).collect()
 }
 
-fn add_side_files(base: &Checkpoint, finetuned: &Checkpoint, file: &mut FileWriter) -> Result<()> {
+/// The layout of the checkpoint and its side files, as entries.
+fn side_entries(base: &Checkpoint, finetuned: &Checkpoint) -> Result<Vec<(String, Vec<u8>)>> {
     let layout =
         serde_json::to_vec(finetuned.layout()).map_err(|e| Error::corrupt(format!("layout: {e}")))?;
-    file.add(LAYOUT, &pack(&layout, &[], BEST)?)?;
-    finetuned.side_files().iter().try_for_each(|side| {
+    let layout = pack(&layout, &[], BEST).map(|entry| (LAYOUT.to_owned(), entry));
+    let files = finetuned.side_files().iter().map(|side| {
         let entry = side_files::encode(&side_files::read(&side.path)?, &side.name, base)?;
-        file.add(&format!("{SIDE_FILES}{}", side.name), &entry)
-    })
+        Ok((format!("{SIDE_FILES}{}", side.name), entry))
+    });
+    std::iter::once(layout).chain(files).collect()
 }
 
 /// Digest (16 hex digits) and name of a small tensor that differs from the base: by it a reader recognises the

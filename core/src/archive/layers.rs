@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::compress::check_output;
 use super::report::{Enhancement, Summary};
 use super::{Archive, CompressOptions, Progress, check_cancelled, compress, windows, with_bounded_memory};
 use crate::checkpoint::Checkpoint;
@@ -29,10 +30,7 @@ pub fn compress_layers(
     let start = Instant::now();
     let enhancement = enhancement_path(output);
     for path in [output, &enhancement] {
-        if !options.dry_run {
-            output::check_free(path, options.overwrite)?;
-        }
-        output::check_apart(path, &[base.path(), finetuned.path()])?;
+        check_output(path, base, finetuned, options)?;
     }
     let folder = output::temporary_folder(output)?;
     let inside = |path: &Path| folder.path().join(path.file_name().unwrap_or_default());

@@ -19,8 +19,8 @@ pub(crate) struct Coding {
 /// What quantising a chunk leaves.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Levels {
-    /// Levels of the min-max and sign quantisers: one vector a context. Then tokens of the integers, and of the gaps
-    /// between positions.
+    /// Levels of the min-max and sign quantisers: one vector a context. Then two lists of tokens: see
+    /// `Levels::tokenize`.
     pub(crate) symbols: Vec<Vec<u8>>,
     /// Levels of the uniform quantiser, or values of the trellis.
     pub(crate) integers: Vec<i32>,

@@ -187,13 +187,12 @@ fn in_chunks<T: Send>(grid: &Grid, f: impl Fn(&Chunk, &mut Scratch) -> T + Sync 
 impl Pair<'_> {
     /// Root mean square of the base in some chunks from all over the matrix.
     fn base_rms(&self, grid: &Grid) -> f32 {
-        const CHUNKS: usize = 16;
         let (mut sum, mut count) = (0.0, 0);
-        for i in (0..grid.chunks()).step_by(grid.chunks().div_ceil(CHUNKS).max(1)) {
-            let base = part(self.base, &grid.chunk(i));
+        for chunk in grid.sample() {
+            let base = part(self.base, &chunk);
             let zeros = vec![0; base.1.len()];
             sum += distance((base.0, &zeros), base).unwrap_or(f64::NAN);
-            count += grid.chunk(i).len();
+            count += chunk.len();
         }
         (sum / count.max(1) as f64).sqrt() as f32
     }

@@ -132,17 +132,17 @@ pub(crate) fn split(values: &[i32]) -> [Vec<i32>; 2] {
 
 /// Inverse of [`split`]. Errors: Corrupt where the lists do not go together, or a level is too large.
 pub(crate) fn join(levels: [&[i32]; 2]) -> Result<Vec<i32>> {
-    if levels.concat().iter().any(|level| level.unsigned_abs() > MAX_LEVEL.into()) {
+    if levels.into_iter().flatten().any(|level| level.unsigned_abs() > MAX_LEVEL.into()) {
         return Err(Error::corrupt("a level is too large"));
     }
     let (mut state, mut at) = (State::default(), [0, 0]);
-    let mut next = |_| {
+    let next = |_| {
         let q = state.quantizer();
         let level = levels[q].get(at[q])?;
         at[q] += 1;
         Some(state.value(*level))
     };
-    let values: Option<Vec<i32>> = (0..levels[0].len() + levels[1].len()).map(&mut next).collect();
+    let values: Option<Vec<i32>> = (0..levels[0].len() + levels[1].len()).map(next).collect();
     values.ok_or_else(|| Error::corrupt("levels of two quantisers that do not go together"))
 }
 

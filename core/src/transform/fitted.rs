@@ -93,11 +93,8 @@ impl Transform {
 
 /// Blocks from all over the matrix, at most some thousand.
 fn sample(grid: &Grid, side: usize, source: &Source<'_>) -> Vec<f32> {
-    const CHUNKS: usize = 16;
-    let step = grid.chunks().div_ceil(CHUNKS).max(1);
     let (mut delta, mut piece, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
-    for i in (0..grid.chunks()).step_by(step) {
-        let chunk = grid.chunk(i);
+    for chunk in grid.sample() {
         source(&chunk, &mut delta);
         let which: Vec<usize> = (0..chunk.blocks.len()).collect();
         piece.resize(which.len() * side * side, 0.0);

@@ -51,6 +51,12 @@ impl Grid {
         }
     }
 
+    /// Some chunks from all over the matrix, for what a sample tells.
+    pub(crate) fn sample(&self) -> impl Iterator<Item = Chunk> {
+        const CHUNKS: usize = 16;
+        (0..self.chunks()).step_by(self.chunks().div_ceil(CHUNKS).max(1)).map(|i| self.chunk(i))
+    }
+
     /// Chunk `i < chunks()`.
     pub(crate) fn chunk(&self, i: usize) -> Chunk {
         let rows = i * self.chunk_rows..((i + 1) * self.chunk_rows).min(self.rows);
