@@ -156,7 +156,11 @@ def kill_a_worker(out):
         if list(out.glob("ledger/*.json")):
             for process in psutil.process_iter(["cmdline"]):
                 if "ray::_run" in " ".join(process.info["cmdline"] or []):
-                    return process.kill()
+                    # It must not finish between the look and the kill.
+                    process.suspend()
+                    if "ray::_run" in " ".join(process.cmdline()):
+                        return process.kill()
+                    process.resume()
         time.sleep(0.01)
     raise AssertionError("no task ran")
 
@@ -168,12 +172,14 @@ def test_ray_finishes_though_a_worker_is_killed(cluster, large, manifest, delta,
     out = tmp_path / "out"
     slow = {"base": str(large[0]), "finetuned": str(large[1]), "method": "lowrank"}
     lines = [slow | {"name": f"slow-{i}", "rank": 32 + i} for i in range(4)]
-    path = manifest(*lines, {"name": "demo"}, {"name": "bad", "block": "wide"})
+    # Last of all, so that it is not what runs when the worker is killed.
+    bad = slow | {"name": "bad", "block": "wide"}
+    path = manifest(*lines, {"name": "demo"}, bad)
     with ThreadPoolExecutor() as threads:
         killed = threads.submit(kill_a_worker, out)
         report = delta_dct.ray.compress_catalog(path, str(out), max_retries=retries)
         killed.result()
-    names = [line["name"] for line in lines] + ["demo", "bad"]
+    names = [entry.name for entry in catalog.read_manifest(path)]
     records = catalog.Ledger(str(out)).records(names)
     assert report["failed"] == [records[name] for name in names if records[name]["status"] == "failed"]
     lost = [record for record in report["failed"] if "WorkerCrashedError" in record["error"]]

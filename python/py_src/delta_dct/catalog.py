@@ -206,8 +206,9 @@ def _compress(entry: Entry, ledger: Ledger) -> dict[str, Any]:
 
 
 def summary(entries: list[Entry], records: list[Record]) -> dict[str, Any]:
-    """`done` and `skipped` (counts), and `failed` (records), of entries and the records of those that were pending."""
-    failed = [record for record in records if record["status"] != "done"]
+    """`done` and `skipped` (counts), and `failed` (records, in the order of `entries`), given the records of those that were pending."""
+    place = {entry.name: i for i, entry in enumerate(entries)}
+    failed = sorted((r for r in records if r["status"] != "done"), key=lambda record: place[record["name"]])
     return {"done": len(records) - len(failed), "skipped": len(entries) - len(records), "failed": failed}
 
 
