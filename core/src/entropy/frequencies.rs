@@ -57,7 +57,7 @@ impl Frequencies {
         let price = |table: &Self| {
             let symbols: u64 =
                 histogram.iter().zip(table.of).map(|(&h, f)| h * u64::from(BITS_OF[f as usize])).sum();
-            table.stored().len() as u64 * 8 + (symbols >> BITS_POINT)
+            table.stored_len() * 8 + (symbols >> BITS_POINT)
         };
         let best = Self { of: exact, precision: EXACT, rest };
         let bits = price(&best);
@@ -81,28 +81,43 @@ impl Frequencies {
     /// The stored form.
     pub(super) fn stored(&self) -> Vec<u8> {
         let mut bits = BitWriter::default();
+        self.fields(|value, len| match len {
+            Some(len) => bits.put(value, len),
+            None => bits.put_gamma(value),
+        });
+        bits.finish()
+    }
+
+    /// How many bytes the stored form has.
+    fn stored_len(&self) -> u64 {
+        let mut bits = 0;
+        self.fields(|value, len| bits += u64::from(len.unwrap_or_else(|| 2 * value.ilog2() + 1)));
+        bits.div_ceil(8)
+    }
+
+    /// Calls `field` for each field of the stored form, with its number of bits, or without where it is in gamma code.
+    fn fields(&self, mut field: impl FnMut(u64, Option<u32>)) {
         let last = (0..256).rfind(|&s| self.of[s] > 0 && s != self.rest).unwrap_or(0);
-        bits.put(u64::from(self.precision), 4);
-        bits.put(self.rest as u64, 8);
-        bits.put(last as u64, 8);
+        field(u64::from(self.precision), Some(4));
+        field(self.rest as u64, Some(8));
+        field(last as u64, Some(8));
         let mut others = (0..=last).filter(|&s| s != self.rest).map(|s| self.of[s]).peekable();
         let mut previous = FIRST_CLASS;
         while let Some(f) = others.next() {
             if f == 0 {
                 let run = 1 + std::iter::from_fn(|| others.next_if_eq(&0)).count();
-                bits.put_gamma(ABSENT);
-                bits.put_gamma(run as u64);
+                field(ABSENT, None);
+                field(run as u64, None);
                 continue;
             }
             let class = class(f);
             let difference = class as i32 - previous as i32;
             let zigzag = (difference << 1 ^ difference >> 31) as u64;
-            bits.put_gamma(zigzag + if zigzag + 1 < ABSENT { 1 } else { 2 });
+            field(zigzag + if zigzag + 1 < ABSENT { 1 } else { 2 }, None);
             previous = class;
             let kept = self.precision.min(class - 1);
-            bits.put(u64::from((f ^ 1 << (class - 1)) >> (class - 1 - kept)), kept);
+            field(u64::from((f ^ 1 << (class - 1)) >> (class - 1 - kept)), Some(kept));
         }
-        bits.finish()
     }
 
     /// The table at the front of `bytes`, and how many bytes it took.

@@ -10,12 +10,13 @@
 //! | 9 | a table (`frequencies.rs`) | rANS (`rans.rs`) |
 //! | 10 | a table (`frequencies.rs`) | rANS of pairs: symbols `a`, `b` below 16, in turn, are coded as the one symbol `a + 16 b`; an odd last symbol is paired with itself |
 //!
-//! Lists of integers of any size are made of such symbols in `ints.rs`. Short lists that vary much use `adaptive.rs`.
+//! Streams whose symbols take turns between models are in `mixed.rs`. Lists of integers of any size are made of symbols in `ints.rs`. Short lists that vary much use `adaptive.rs`.
 
 pub(crate) mod adaptive;
 mod bits;
 mod frequencies;
 mod ints;
+pub(crate) mod mixed;
 mod rans;
 mod stream;
 

@@ -1,35 +1,81 @@
 //! The words of a tensor: what is coded of one, given what was predicted.
 //!
-//! A word `p` was predicted and is `y`, both of `W` bits, the highest one the sign. The sign of `p` is taken off both. Then
-//! `m = p`, and `c = y` where `y` has no sign, else `-1 - (y without it)`: numbers in the order of the floats. The difference
-//! `v = c - m`, modulo `2^W` and in the range of a signed number, has the magnitude `a = v`, or `-1 - v` below zero. With
-//! `e` the number of bits of `a` beyond its leading `1 + K` ones, the symbol is `2 (e 2^K + floor(a / 2^e))`, 1 more below
-//! zero, and the low `e` bits of `a` are kept as they are.
+//! Of words of `8 N` bits the lowest `z` are left out; the prediction's are taken as zero. Let `W = 8 N - z`, and `p` and `y` what is
+//! left of the predicted word and of the word, the highest bit being the sign. Without the signs, both are numbers in the order of
+//! the floats. Their difference `v`, that of `y` less that of `p`, has the magnitude `a = v`, or `-1 - v` below zero. With `e` the
+//! number of bits of `a` beyond its leading `1 + K` ones, the symbol is `4 (e 2^K + floor(a / 2^e))`, 2 more where the signs differ,
+//! 1 more where `v` is below zero. So, modulo `2^W`, `y = p + base + extra`, where `base` depends on the symbol alone, and `extra` is a
+//! number of `e` bits that is kept as it is.
+//!
+//! Where a symbol cannot be had, or the `z` bits are not all zero, the word is an *escape*: symbol 255, base 0, and the
+//! difference of the whole words as the extra bits.
 
 use crate::tensor::Dtype;
 
-/// How the words of a dtype are built.
+/// The symbol of a word whose difference is kept as it is.
+pub(super) const ESCAPE: u8 = 255;
+
+/// How the words of a tensor are built.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// Bytes of a word.
-    pub(super) bytes: usize,
-    /// Bits under the exponent.
-    mantissa: u32,
+    /// `z`.
+    pub(super) dropped: u32,
     /// `K`: bits under the leading one that are part of the symbol.
     kept: u32,
+    /// The sign bit of what is left.
+    top: u64,
+    /// The bits under the sign of a whole word, and how many of them are under the exponent.
+    magnitude: u64,
+    fraction: u32,
 }
 
-/// What is coded of one word.
-pub(super) struct Split {
-    pub(super) symbol: u8,
-    pub(super) extra: u64,
-    /// How many bits `extra` has.
-    pub(super) len: u32,
+/// What a symbol stands for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Meaning {
+    /// In its place in the whole word.
+    base: u64,
+    /// How many extra bits there are.
+    pub(super) len: u8,
+    /// How many bits are left out under them.
+    shift: u8,
+}
+
+/// The symbol by arithmetic of `$unsigned` numbers, which hold a word.
+macro_rules! symbol {
+    ($unsigned:ty, $signed:ty, $layout:ident, $p:ident, $y:ident) => {{
+        let (top, dropped, kept) = ($layout.top as $unsigned, $layout.dropped, $layout.kept);
+        let (p, y) = ($p as $unsigned >> dropped, $y as $unsigned >> dropped);
+        let v = (y & (top - 1)).wrapping_sub(p & (top - 1)) as $signed;
+        let a = (v ^ v >> (<$signed>::BITS - 1)) as $unsigned;
+        let len = (a | 1 << kept).ilog2() - kept;
+        let symbol = 4 * ((<$unsigned>::from(len) << kept) + (a >> len)) as u8
+            + 2 * u8::from((p ^ y) & top != 0)
+            + u8::from(v < 0);
+        if y << dropped == $y as $unsigned { symbol } else { ESCAPE }
+    }};
 }
 
 impl Layout {
-    pub(super) fn of(dtype: Dtype) -> Self {
-        let (bytes, mantissa) = match dtype {
+    /// Of words of `dtype`, of which the lowest `dropped` bits are left out; `None` if these are more than the mantissa has.
+    pub(super) fn of(dtype: Dtype, dropped: u32) -> Option<Self> {
+        let (bytes, mantissa) = Self::widths(dtype);
+        if dropped > mantissa {
+            return None;
+        }
+        let width = 8 * bytes as u32 - dropped;
+        // As many as symbols of 8 bits leave room for.
+        let kept = match width {
+            ..=16 => 2,
+            17..=32 => 1,
+            _ => 0,
+        };
+        let top = 1 << (width - 1);
+        Some(Self { dropped, kept, top, magnitude: (top << dropped) - 1, fraction: mantissa })
+    }
+
+    /// Bytes of a word, and bits under its exponent.
+    pub(super) fn widths(dtype: Dtype) -> (usize, u32) {
+        match dtype {
             Dtype::F64 => (8, 52),
             Dtype::F32 | Dtype::C64 => (4, 23),
             Dtype::F16 => (2, 10),
@@ -40,63 +86,84 @@ impl Layout {
             Dtype::I32 | Dtype::U32 => (4, 31),
             Dtype::I16 | Dtype::U16 => (2, 15),
             _ => (1, 7),
-        };
-        Self { bytes, mantissa, kept: if bytes == 8 { 1 } else { 2 } }
+        }
     }
 
     /// Number of exponents that a word can have.
     pub(super) fn exponents(self) -> usize {
-        1 << (8 * self.bytes as u32 - 1 - self.mantissa)
+        (self.magnitude >> self.fraction) as usize + 1
     }
 
     /// The exponent of a word.
     #[inline(always)]
     pub(super) fn exponent<const N: usize>(self, word: [u8; N]) -> usize {
-        ((number(word) & (top::<N>() - 1)) >> self.mantissa) as usize
+        ((number(word) & self.magnitude) >> self.fraction) as usize
     }
 
-    /// What is coded of `word`.
+    /// The symbol of `word`.
     #[inline(always)]
-    pub(super) fn split<const N: usize>(self, predicted: [u8; N], word: [u8; N]) -> Split {
+    pub(super) fn symbol<const N: usize>(self, predicted: [u8; N], word: [u8; N]) -> u8 {
         let (p, y) = (number(predicted), number(word));
-        let order = ordered::<N>(y ^ (p & top::<N>()));
-        let unused = 64 - 8 * N as u32;
-        let v = (order.wrapping_sub(p & (top::<N>() - 1)) << unused) as i64 >> unused;
-        let a = (v ^ v >> 63) as u64;
-        let len = (a | 1 << self.kept).ilog2() - self.kept;
-        let token = (u64::from(len) << self.kept) + (a >> len);
-        Split { symbol: (2 * token) as u8 | u8::from(v < 0), extra: a & ((1 << len) - 1), len }
+        // Vectors hold more of the smaller numbers.
+        if N == 8 { symbol!(u64, i64, self, p, y) } else { symbol!(u32, i32, self, p, y) }
     }
 
-    /// For each symbol, the magnitude without its extra bits, and how many of those there are.
-    pub(super) fn magnitudes(self) -> [(u64, u32); 256] {
+    /// What each symbol stands for, in words of `bytes` bytes.
+    pub(super) fn meanings(self, bytes: usize) -> [Meaning; 256] {
         std::array::from_fn(|symbol| {
-            let token = symbol as u64 >> 1;
+            if symbol == usize::from(ESCAPE) {
+                return Meaning { base: 0, len: 8 * bytes as u8, shift: 0 };
+            }
+            let token = symbol as u64 >> 2;
             let len = (token >> self.kept).saturating_sub(1);
-            ((token - (len << self.kept)) << len, len as u32)
+            let least = (token - (len << self.kept)) << len;
+            let v = if symbol & 1 == 0 { least } else { (least + (1 << len)).wrapping_neg() };
+            let sign = if symbol & 2 == 0 { 0 } else { self.top };
+            Meaning { base: v.wrapping_add(sign) << self.dropped, len: len as u8, shift: self.dropped as u8 }
         })
     }
+
+    /// A predicted word without the bits that are left out.
+    #[inline(always)]
+    fn rounded<const N: usize>(self, predicted: [u8; N]) -> u64 {
+        number(predicted) >> self.dropped << self.dropped
+    }
+
+    /// The extra bits of a word whose symbol means `meaning`, and how many they are.
+    #[inline(always)]
+    pub(super) fn extra<const N: usize>(
+        self,
+        predicted: [u8; N],
+        word: [u8; N],
+        meaning: Meaning,
+    ) -> (u64, u32) {
+        let difference = number(word).wrapping_sub(self.rounded(predicted));
+        (low_bits::<N>(difference >> meaning.shift, meaning.len.into()), meaning.len.into())
+    }
+
+    /// The word of a symbol that means `meaning`, and of extra bits.
+    #[inline(always)]
+    pub(super) fn join<const N: usize>(self, predicted: [u8; N], meaning: Meaning, extra: u64) -> [u8; N] {
+        let word = self.rounded(predicted).wrapping_add(meaning.base).wrapping_add(extra << meaning.shift);
+        let mut narrow = [0; N];
+        narrow.copy_from_slice(&word.to_le_bytes()[..N]);
+        narrow
+    }
 }
 
-/// The word of a magnitude, negative where the symbol is odd.
+/// The low `len` bits of a number, at most `8 N` of them.
 #[inline(always)]
-pub(super) fn join<const N: usize>(predicted: [u8; N], symbol: u8, magnitude: u64) -> [u8; N] {
-    let p = number(predicted);
-    let v = magnitude ^ u64::from(symbol & 1).wrapping_neg();
-    let order = v.wrapping_add(p & (top::<N>() - 1));
-    bytes(ordered::<N>(order) ^ (p & top::<N>()))
+pub(super) fn low_bits<const N: usize>(number: u64, len: u32) -> u64 {
+    match N {
+        8 => number & u64::MAX.checked_shr(64 - len).unwrap_or(0),
+        _ => number & ((1 << len) - 1),
+    }
 }
 
-/// The sign bit.
-const fn top<const N: usize>() -> u64 {
-    1 << (8 * N - 1)
-}
-
-/// Flips the bits under a sign: from bit patterns to two's complement, and back.
+/// How many bits are zero under the lowest one of a word.
 #[inline(always)]
-fn ordered<const N: usize>(word: u64) -> u64 {
-    let signed = (word >> (8 * N - 1) & 1).wrapping_neg();
-    word ^ (signed & (top::<N>() - 1))
+pub(super) fn low_zeros<const N: usize>(word: [u8; N]) -> usize {
+    number(word).trailing_zeros() as usize
 }
 
 #[inline(always)]
@@ -106,31 +173,30 @@ fn number<const N: usize>(word: [u8; N]) -> u64 {
     u64::from_le_bytes(wide)
 }
 
-#[inline(always)]
-fn bytes<const N: usize>(word: u64) -> [u8; N] {
-    let mut narrow = [0; N];
-    narrow.copy_from_slice(&word.to_le_bytes()[..N]);
-    narrow
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn check<const N: usize>(dtype: Dtype) {
-        let layout = Layout::of(dtype);
-        let magnitudes = layout.magnitudes();
         let edges = (0..8 * N as u32)
-            .flat_map(|k| [1u64 << k, (1 << k) - 1, 3 << k >> 1, 0x9e37_79b9_7f4a_7c15 >> k]);
-        let edges: Vec<[u8; N]> = edges.map(bytes).chain([bytes(u64::MAX), bytes(top::<N>() - 1)]).collect();
-        for &p in &edges {
-            assert!(layout.exponent(p) < layout.exponents());
-            for &y in &edges {
-                let Split { symbol, extra, len } = layout.split(p, y);
-                let (magnitude, bits) = magnitudes[usize::from(symbol)];
-                assert!(bits == len && extra >> len == 0);
-                assert_eq!(join(p, symbol, magnitude | extra), y, "{dtype} {p:?} {y:?}");
-                assert_eq!(symbol == 0, p == y);
+            .flat_map(|k| [1u64 << k, (1 << k) - 1, 3 << k >> 1, 0x9e37_79b9_7f4a_7c15 >> k])
+            .chain([u64::MAX, (1 << (8 * N - 1)) - 1]);
+        let edges: Vec<[u8; N]> = edges.map(|x| *x.to_le_bytes().first_chunk().unwrap()).collect();
+        for layout in (0..64).map_while(|dropped| Layout::of(dtype, dropped)) {
+            let meanings = layout.meanings(N);
+            for &p in &edges {
+                assert!(layout.exponent(p) < layout.exponents());
+                for &y in &edges {
+                    let symbol = layout.symbol(p, y);
+                    assert!(p != y || symbol == 0 || symbol == ESCAPE);
+                    for symbol in [symbol, ESCAPE] {
+                        let meaning = meanings[usize::from(symbol)];
+                        let (extra, len) = layout.extra(p, y, meaning);
+                        assert!(len == 64 || extra >> len == 0);
+                        assert_eq!(layout.join(p, meaning, extra), y, "{dtype} {p:?} {y:?}");
+                    }
+                }
             }
         }
     }
@@ -148,13 +214,12 @@ mod tests {
 
     #[test]
     fn neighbours_in_the_order_of_floats_differ_by_one() {
-        let layout = Layout::of(Dtype::F32);
-        let steps = [(1.0f32, 2), (-1.0, 2), (-1.5e-40, 2), (0.0, 2)];
-        for (x, away) in steps {
+        let layout = Layout::of(Dtype::F32, 0).unwrap();
+        for x in [1.0f32, -1.0, -1.5e-40, 0.0] {
             let next = f32::from_bits(x.to_bits() + 1);
-            assert_eq!(layout.split(x.to_le_bytes(), next.to_le_bytes()).symbol, away);
-            assert_eq!(layout.split(next.to_le_bytes(), x.to_le_bytes()).symbol, 1);
+            assert_eq!(layout.symbol(x.to_le_bytes(), next.to_le_bytes()), 4);
+            assert_eq!(layout.symbol(next.to_le_bytes(), x.to_le_bytes()), 1);
+            assert_eq!(layout.symbol(x.to_le_bytes(), (-x).to_le_bytes()), 2);
         }
-        assert_eq!(layout.split(0f32.to_le_bytes(), (-0f32).to_le_bytes()).symbol, 1);
     }
 }

@@ -87,7 +87,8 @@ pub fn read_model(input: &mut Bytes<'_>) -> Model {
     }
 }
 
-fn read_frequencies(input: &mut Bytes<'_>) -> [u32; 256] {
+/// The frequencies of the 256 symbols.
+pub fn read_frequencies(input: &mut Bytes<'_>) -> [u32; 256] {
     let mut bits = Bits::new(input.0);
     let precision = bits.take(4) as u32;
     let (rest, last) = (bits.take(8) as usize, bits.take(8) as usize);
