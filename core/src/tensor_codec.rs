@@ -88,7 +88,7 @@ pub(crate) fn refine(
     let refined = finish(name, tuned, tuned.dtype, body, digest(tuned.bytes));
     // A tensor may be large: no more copies of it than have to be.
     drop((prediction, residual));
-    let alone = Shared::new(name, &link.name, base, tuned, link.rows).exact(None)?;
+    let alone = Shared::new(name, &link.name, base, tuned, link.rows).exact(None, false)?;
     Ok(if alone.record.len() < refined.record.len() { alone } else { refined })
 }
 
@@ -210,8 +210,8 @@ impl<'a> Shared<'a> {
                 Some(_) => Ok(raw(self.name, self.tuned)),
                 None => Ok(self.odd()),
             },
-            Action::Exact(plan) if comparable => self.exact(plan.as_ref()),
-            Action::Exact(_) if self.base.0 == self.tuned.dtype => self.exact(None),
+            Action::Exact { plan, always } if comparable => self.exact(plan.as_ref(), *always),
+            Action::Exact { .. } if self.base.0 == self.tuned.dtype => self.exact(None, false),
             Action::Zero if comparable => Ok(self.unless_odd(self.base_itself(true)?)),
             _ => Ok(raw(self.name, self.tuned)),
         }
@@ -278,16 +278,18 @@ impl<'a> Shared<'a> {
     }
 
     /// The tensor exactly: against the base, or the base and the delta as `plan` codes it, or by itself, whichever is
-    /// smallest.
-    fn exact(&self, plan: Option<&Plan>) -> Result<Encoded> {
+    /// smallest. What takes long is tried only where it may be worth it, the plan also if `always`.
+    fn exact(&self, plan: Option<&Plan>, always: bool) -> Result<Encoded> {
+        // Weights by themselves hardly ever pack into less than that.
+        let much = self.tuned.bytes.len() / 8 * 5;
         let mut best = self.exact_by(&[], self.base)?;
-        if let Some(predicted) = plan.map(|plan| self.exact_by_delta(plan)).transpose()?.flatten()
+        if let Some(plan) = plan.filter(|_| always || best.record.len() >= much)
+            && let Some(predicted) = self.exact_by_delta(plan)?
             && predicted.record.len() < best.record.len()
         {
             best = predicted;
         }
-        // Weights by themselves hardly ever pack into less than five eighths, and trying takes time.
-        if best.record.len() < self.tuned.bytes.len() / 8 * 5 {
+        if best.record.len() < much {
             return Ok(best);
         }
         let alone = raw(self.name, self.tuned);

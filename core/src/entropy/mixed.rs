@@ -89,37 +89,58 @@ impl Encoder {
         self.tables.iter().for_each(|table| out.0.extend(table.stored()));
     }
 
-    /// Whether each symbol of each context, 256 times the context and the symbol, can be encoded.
-    pub(crate) fn known(&self) -> Vec<bool> {
-        self.steps.iter().map(|step| step.frequency > 0).collect()
+    /// Whether a symbol can be encoded: 256 times its context and itself.
+    pub(crate) fn knows(&self, turn: u16) -> bool {
+        self.steps.get(usize::from(turn)).is_some_and(|step| step.frequency > 0)
     }
 
     /// Appends the stream of `turns`, each 256 times the context and the symbol, all known; `words` is memory to work in.
     pub(crate) fn encode(&self, turns: &[u16], words: &mut Vec<[u8; 4]>, out: &mut Vec<u8>) {
-        match turns.len() < MANY {
-            true => self.encode_lanes::<1>(turns, words, out),
-            false => self.encode_lanes::<LANES>(turns, words, out),
+        // Two symbols make one word at most.
+        words.resize(words.len().max(turns.len() / 2 + 1), [0; 4]);
+        pulp::Arch::new().dispatch(Encode { steps: &self.steps, turns, words, out });
+    }
+}
+
+/// [`Encoder::encode`], compiled for the vector instruction set, which has better shifts.
+struct Encode<'a> {
+    steps: &'a [Step],
+    turns: &'a [u16],
+    words: &'a mut [[u8; 4]],
+    out: &'a mut Vec<u8>,
+}
+
+impl pulp::NullaryFnOnce for Encode<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        match self.turns.len() < MANY {
+            true => self.encode::<1>(),
+            false => self.encode::<LANES>(),
         }
     }
+}
 
-    fn encode_lanes<const N: usize>(&self, turns: &[u16], words: &mut Vec<[u8; 4]>, out: &mut Vec<u8>) {
-        // Two symbols make one word at most. They are filled in from the end.
-        words.resize(words.len().max(turns.len() / 2 + 1), [0; 4]);
+impl Encode<'_> {
+    #[inline(always)]
+    fn encode<const N: usize>(self) {
+        let Self { steps, turns, words, out } = self;
+        // They are filled in from the end.
         let mut free = words.len();
         let mut states = [LOW; N];
         let (pairs, last) = turns.as_chunks::<2>();
         if let [turn] = last {
-            let step = self.steps[usize::from(*turn)];
             // Nothing has been taken in, so that no state is full.
             let state = &mut states[pairs.len() % N];
-            *state = step.push(*state);
+            *state = steps[usize::from(*turn)].push(*state);
         }
         let (rounds, tail) = pairs.as_chunks::<N>();
-        let mut push_all = |pairs: &[[u16; 2]]| {
-            let Some(window) = words[..free].last_chunk_mut::<N>() else { return };
+        for pairs in std::iter::once(tail).chain(rounds.iter().rev().map(|round| &round[..])) {
+            let Some(window) = words[..free].last_chunk_mut::<N>() else { break };
             let mut gone = 0;
             for (state, [first, second]) in states.iter_mut().zip(pairs).rev() {
-                let [first, second] = [first, second].map(|turn| &self.steps[usize::from(*turn)]);
+                let [first, second] = [first, second].map(|turn| &steps[usize::from(*turn)]);
                 let full = *state >= (u64::from(first.frequency) * u64::from(second.frequency)) << 39;
                 // Written always, kept only if `gone` moves on: no branch to mispredict.
                 window[N - 1 - gone % N] = (*state as u32).to_le_bytes();
@@ -127,9 +148,7 @@ impl Encoder {
                 *state = first.push(second.push(select_unpredictable(full, *state >> 32, *state)));
             }
             free -= gone;
-        };
-        push_all(tail);
-        rounds.iter().rev().for_each(|round| push_all(round));
+        }
         out.extend(states.map(u64::to_le_bytes).as_flattened());
         out.extend(words[free..].as_flattened());
     }

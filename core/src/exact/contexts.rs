@@ -9,7 +9,6 @@ pub(super) const MAX: usize = 32;
 const WHAT: &str = "an exact residual";
 
 /// Which exponents of the prediction share a context: the first exponent of each, rising from 0 on.
-#[derive(Clone)]
 pub(super) struct Contexts {
     pub(super) firsts: Vec<usize>,
     pub(super) exponents: usize,

@@ -1,7 +1,5 @@
 //! How the words of a tensor are encoded.
 
-use std::borrow::Cow;
-
 use rayon::prelude::*;
 
 use super::contexts::Contexts;
@@ -20,8 +18,8 @@ pub(super) struct Encoder {
     /// 256 times the context of each exponent.
     of: Vec<u16>,
     models: mixed::Encoder,
-    /// Whether each symbol of each context can be encoded.
-    known: Vec<bool>,
+    /// Of 256 times a context and a symbol the same with a symbol that can be encoded in this context.
+    turns: Vec<u16>,
     meanings: [Meaning; 256],
 }
 
@@ -40,48 +38,29 @@ impl Encoder {
     pub(super) fn fit<const N: usize>(base: (Dtype, &[u8]), target: (Dtype, &[u8])) -> Result<Self> {
         /// At least so many words are looked at, if there are.
         const SAMPLE: usize = 1 << 17;
-        type Run<'a, const N: usize> = Result<(Cow<'a, [u8]>, &'a [[u8; N]])>;
         let step = (target.1.len() / (SAMPLE * N)).max(1);
-        let runs = || {
-            pieces::<N>(base, target, BATCH).step_by(step).with_min_len(16).map(|(predicting, words)| {
-                Ok((predict((base.0, predicting), target.0)?, words.as_chunks::<N>().0))
-            })
-        };
+        let runs: Vec<_> = pieces::<N>(base, target, BATCH).step_by(step).collect();
         let whole = Layout::of(target.0, 0).ok_or_else(|| Error::limit(WHAT))?;
         let mut survey = Survey::new(whole);
-        for run in runs().collect::<Vec<Run<'_, N>>>() {
-            let (prediction, words) = run?;
-            survey.add(whole, prediction.as_chunks().0, words);
+        for (predicting, words) in &runs {
+            let prediction = predict((base.0, predicting), target.0)?;
+            survey.add(whole, prediction.as_chunks::<N>().0, words.as_chunks().0);
         }
         let layout = Layout::of(target.0, survey.low_zeros(target.0)).ok_or_else(|| Error::limit(WHAT))?;
         let mut contexts = Contexts::widest(&survey.exponents);
-        let of = contexts.spread();
-        let none = || vec![[0; 256]; contexts.firsts.len()];
-        let count = |mut counts: Vec<[u32; 256]>, run: Run<'_, N>| {
-            let (prediction, words) = run?;
-            let prediction = prediction.as_chunks().0;
-            let mut symbols = [0; BATCH];
-            pulp::Arch::new().dispatch(Symbols { layout, prediction, words, symbols: &mut symbols });
-            for (&p, symbol) in prediction.iter().zip(symbols) {
-                counts[usize::from(of[layout.exponent(p)])][usize::from(symbol)] += 1;
-            }
-            Ok(counts)
-        };
-        let counts: Result<Vec<[u32; 256]>> = runs().try_fold(none, count).try_reduce(none, |mut a, b| {
-            a.as_flattened_mut().iter_mut().zip(b.as_flattened()).for_each(|(a, b)| *a += b);
-            Ok(a)
-        });
-        let mut counts: Vec<[u64; 256]> = counts?.iter().map(|counts| counts.map(u64::from)).collect();
+        let mut counts = count::<N>(layout, &contexts, (base.0, target.0), &runs)?;
         contexts.merge(&mut counts);
         for counts in &mut counts {
+            let few = |counts: &[u64; 256]| counts.iter().filter(|&&n| n > 0).count() < 2;
             // What the sample does not have. Also, tables are of two symbols or more.
-            counts[usize::from(ESCAPE)] +=
-                u64::from(step > 1 || counts.iter().filter(|&&n| n > 0).count() < 2);
-            counts[0] += u64::from(counts.iter().filter(|&&n| n > 0).count() < 2);
+            counts[usize::from(ESCAPE)] += u64::from(step > 1 || few(counts));
+            counts[0] += u64::from(few(counts));
         }
         let models = mixed::Encoder::fit(counts.iter());
         let of = contexts.spread().into_iter().map(|context| u16::from(context) << 8).collect();
-        Ok(Self { layout, contexts, of, known: models.known(), models, meanings: layout.meanings(N) })
+        let known = |turn: u16| if models.knows(turn) { turn } else { turn | u16::from(ESCAPE) };
+        let turns = (0..256 * counts.len() as u16).map(known).collect();
+        Ok(Self { layout, contexts, of, turns, models, meanings: layout.meanings(N) })
     }
 
     pub(super) fn write(&self, out: &mut Writer) {
@@ -117,6 +96,33 @@ impl Encoder {
     }
 }
 
+/// How often each symbol occurs in each context in some runs of words, each with what predicts them; `dtypes` are those of both.
+fn count<const N: usize>(
+    layout: Layout,
+    contexts: &Contexts,
+    dtypes: (Dtype, Dtype),
+    runs: &[(&[u8], &[u8])],
+) -> Result<Vec<[u64; 256]>> {
+    let of = contexts.spread();
+    let none = || vec![[0; 256]; contexts.firsts.len()];
+    let add = |mut counts: Vec<[u32; 256]>, (predicting, words): &(&[u8], &[u8])| {
+        let prediction = predict((dtypes.0, predicting), dtypes.1)?;
+        let (prediction, words) = (prediction.as_chunks::<N>().0, words.as_chunks().0);
+        let mut symbols = [0; BATCH];
+        pulp::Arch::new().dispatch(Symbols { layout, prediction, words, symbols: &mut symbols });
+        for (&p, symbol) in prediction.iter().zip(symbols) {
+            counts[usize::from(of[layout.exponent(p)])][usize::from(symbol)] += 1;
+        }
+        Ok(counts)
+    };
+    let counts: Result<Vec<[u32; 256]>> =
+        runs.par_iter().with_min_len(16).try_fold(none, add).try_reduce(none, |mut a, b| {
+            a.as_flattened_mut().iter_mut().zip(b.as_flattened()).for_each(|(a, b)| *a += b);
+            Ok(a)
+        });
+    Ok(counts?.iter().map(|counts| counts.map(u64::from)).collect())
+}
+
 /// The turns and the extra bits of some words, compiled for the vector instruction set.
 struct Batch<'a, 'b, const N: usize> {
     encoder: &'a Encoder,
@@ -134,11 +140,10 @@ impl<'b, const N: usize> pulp::NullaryFnOnce for Batch<'_, 'b, N> {
     fn call(self) -> bits::Writer<'b> {
         let Self { encoder, prediction, words, symbols, turns, mut bits } = self;
         let (layout, of, known, meanings) =
-            (encoder.layout, &encoder.of[..], &encoder.known[..], &encoder.meanings);
+            (encoder.layout, &encoder.of[..], &encoder.turns[..], &encoder.meanings);
         Symbols { layout, prediction, words, symbols: &mut *symbols }.call();
         for ((turn, &p), &symbol) in turns.iter_mut().zip(prediction).zip(&*symbols) {
-            let wish = of[layout.exponent(p)] | u16::from(symbol);
-            *turn = wish | u16::from(!known[usize::from(wish)]) * u16::from(ESCAPE);
+            *turn = known[usize::from(of[layout.exponent(p)] | u16::from(symbol))];
         }
         let extra = |p, y, turn: u16| layout.extra(p, y, meanings[usize::from(turn as u8)]);
         let mut rest = 0;

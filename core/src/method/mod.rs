@@ -100,7 +100,7 @@ pub static METHODS: &[Method] = &[
         name: "lossless",
         paper: "",
         summary: "the fine-tuned weights bit for bit, as they differ from the base plus `rank` singular directions",
-        plan: "lossless rank=0",
+        plan: "lossless rank=auto",
     },
     Method { name: "raw", paper: "", summary: "the fine-tuned weights themselves, bit for bit", plan: "raw" },
 ];
@@ -117,8 +117,12 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     Raw,
-    /// Exactly, against the base or against what this plan makes of the delta, whichever is smaller.
-    Exact(Option<Plan>),
+    /// Exactly, against the base or against what `plan` makes of the delta, whichever is smaller. The latter is tried only
+    /// where the former leaves much of the tensor, if not `always`: it takes several times as long.
+    Exact {
+        plan: Option<Plan>,
+        always: bool,
+    },
     Zero,
     Code(Plan),
     /// To be resolved for a pair of checkpoints.
@@ -146,9 +150,11 @@ impl FromStr for Recipe {
             ("raw", _) => Action::Raw,
             ("zero", _) => Action::Zero,
             _ if method.name == "auto" => Action::Aim(Target::from_words(plan.split_whitespace())?),
-            (_, Some("0")) => Action::Exact(None),
+            (_, Some("0")) => Action::Exact { plan: None, always: false },
             (_, Some(rank)) => {
-                Action::Exact(Some(format!("lowrank rank={rank} bits=4 | minmax bits=4:1 | none").parse()?))
+                let (rank, always) = if rank == "auto" { ("16", false) } else { (rank, true) };
+                let plan = format!("lowrank rank={rank} bits=4 | minmax bits=4:1 | none").parse()?;
+                Action::Exact { plan: Some(plan), always }
             }
             _ => Action::Code(plan.parse()?),
         };

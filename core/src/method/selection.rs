@@ -51,7 +51,8 @@ impl Selection {
             vector_step = (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP);
             embeddings = format!("factors step={} rank={rank}", step * EMBEDDING_PART).parse()?;
         }
-        let exact = if let Action::Exact(_) = default.action { default.clone() } else { "raw".parse()? };
+        let exact =
+            if let Action::Exact { .. } = default.action { default.clone() } else { "raw".parse()? };
         Ok(Self {
             vectors: format!("uniform step={vector_step}").parse()?,
             embeddings,
