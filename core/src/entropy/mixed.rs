@@ -288,3 +288,65 @@ fn pop(slots: &[u32], x: u64, context: u32) -> (u8, u64) {
 fn word(bytes: [u8; 4]) -> u64 {
     u32::from_le_bytes(bytes).into()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Turns of three contexts: one that is nearly constant, one of few symbols, one of all.
+    fn turns(count: usize) -> Vec<u16> {
+        let mut random = 1u32;
+        let mut next = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 16) as u16
+        };
+        let turn = |context| {
+            256 * context + [u16::from(next() < 9), (next() & next()) % 8, next() % 256][usize::from(context)]
+        };
+        (0..count).map(|i| (i * i % 3) as u16).map(turn).collect()
+    }
+
+    fn decode(models: &[u8], stream: &[u8], turns: &[u16]) -> Result<Vec<u8>> {
+        let decoder = Decoder::read(&mut Reader(models), 3)?;
+        let mut run = decoder.start(stream, turns.len())?;
+        let mut symbols = vec![0; turns.len()];
+        for (turns, symbols) in turns.chunks(1000).zip(symbols.chunks_mut(1000)) {
+            run.fill(turns, symbols, |turn| u32::from(turn >> 8) << SCALE_BITS);
+        }
+        run.finish()?;
+        Ok(symbols)
+    }
+
+    #[test]
+    fn turns_come_back_and_damage_is_noticed_or_does_no_harm() {
+        for count in [0, 1, 2, 3, 8, 999, 4095, 4096, 4097, 4099, 4103, 50_001] {
+            let turns = turns(count);
+            let mut counts = [[0; 256]; 3];
+            counts.iter_mut().for_each(|counts| counts[..2].fill(1));
+            turns.iter().for_each(|&turn| counts.as_flattened_mut()[usize::from(turn)] += 1);
+            let encoder = Encoder::fit(counts.iter());
+            let (mut models, mut stream) = (Writer::default(), Vec::new());
+            encoder.write(&mut models);
+            encoder.encode(&turns, &mut Vec::new(), &mut stream);
+            let symbols: Vec<u8> = turns.iter().map(|&turn| turn as u8).collect();
+            assert!(turns.iter().all(|&turn| encoder.knows(turn)));
+            assert!(decode(&models.0, &stream, &turns).unwrap() == symbols, "{count}");
+            for len in (0..stream.len()).step_by(1 + stream.len() / 50) {
+                assert!(
+                    decode(&models.0, &stream[..len], &turns).is_err(),
+                    "{len} of {} bytes",
+                    stream.len()
+                );
+            }
+            for bit in (0..8 * stream.len()).step_by(1 + stream.len() / 50) {
+                let mut damaged = stream.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(
+                    decode(&models.0, &damaged, &turns).is_ok_and(|found| found != symbols)
+                        || decode(&models.0, &damaged, &turns).is_err()
+                );
+            }
+        }
+    }
+}

@@ -86,7 +86,7 @@ fn symbols(stream: &[u8], tables: &[&[u32; 256]]) -> Vec<u8> {
 fn word((width, dropped): (u32, u32), p: u128, symbol: u8, extra: impl FnOnce(u32) -> u64) -> u128 {
     let kept = match width - dropped {
         ..=16 => 2,
-        ..=32 => 1,
+        17..=32 => 1,
         _ => 0,
     };
     let p = (p >> dropped << dropped) as i128;
