@@ -49,9 +49,9 @@ pub(crate) fn encode(
         Relation::Reshaped { .. } | Relation::New => return Ok(raw(&link.name, tuned)),
     };
     let base = base.get(base_name).ok_or_else(|| missing(base_name))?;
-    let recipe = selection.recipe(&link.name, tuned.dtype, tuned.shape);
+    let recipe = selection.adapted(&link.name, selection.recipe(&link.name, tuned.dtype, tuned.shape))?;
     let dtype = if selection.keeps_base_dtype() && is_coded(base.dtype) { base.dtype } else { tuned.dtype };
-    Shared::new(&link.name, base_name, base, tuned, rows).encode(recipe, dtype)
+    Shared::new(&link.name, base_name, base, tuned, rows).encode(&recipe, dtype)
 }
 
 /// One record for `finetuned` against `base` of the same shape, from memory to memory.

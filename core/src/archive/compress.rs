@@ -52,6 +52,7 @@ pub fn compress(
     let distance = check_related(base, finetuned, &pairing, options)?;
     let job = Job { start, base, finetuned, pairing, side_entries: side_entries(base, finetuned)? };
     let mut options = options.clone();
+    options.selection = options.selection.for_model(infos.keys().map(String::as_str));
     if let Some(target) = options.selection.default_recipe().target() {
         let bytes = finetuned.weight_bytes();
         let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();

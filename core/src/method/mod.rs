@@ -1,6 +1,7 @@
 //! Methods: what a person asks for, as data, and how it becomes a plan for each tensor.
 
 pub(crate) mod rate;
+mod roles;
 mod selection;
 
 use std::fmt;
@@ -11,6 +12,7 @@ pub use self::selection::Selection;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Rescale};
 use crate::quantize::Quantizer;
+use crate::transform::Transform;
 
 /// A named way of coding deltas.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,7 @@ pub static METHODS: &[Method] = &[
         name: "factors",
         paper: "this project",
         summary: "coarse singular factors that keep their gain; below a step of 2 the rest too, rotated",
-        plan: "factors step=12.5 rank=64 | rest | none",
+        plan: "factors step=12.5 rank=256 | rest | none",
     },
     Method {
         name: "dct",
@@ -173,12 +175,14 @@ impl Recipe {
 
     /// The recipe with factors of `step` in the place of an aim.
     pub(crate) fn resolved(&self, step: f32) -> Result<Self> {
-        // Fine factors have more components that are worth their bits.
-        let rank = if step < 2.0 { 128 } else { 64 };
-        if self.target().is_some() {
-            format!("factors step={step} rank={rank}").parse()
-        } else {
-            Ok(self.clone())
+        if self.target().is_some() { format!("factors step={step}").parse() } else { Ok(self.clone()) }
+    }
+
+    /// Step and largest rank of a recipe of factors.
+    fn factors(&self) -> Option<(f32, usize)> {
+        match self.action {
+            Action::Code(Plan { transform: Transform::Factors { step, rank }, .. }) => Some((step, rank)),
+            _ => None,
         }
     }
 

@@ -1,12 +1,13 @@
 //! Which tensors are coded how.
 
+use std::borrow::Cow;
+
 use glob::Pattern;
 
+use super::roles::{Roles, has_part};
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use crate::tensor::{Dtype, is_coded, matrix};
-use crate::transform::Transform;
 
 /// Components of a tensor's name that make it part of a classification head.
 const HEADS: &[&str] =
@@ -21,11 +22,6 @@ const VECTOR_STEP: f32 = 0.25;
 const VECTOR_PART: f32 = 1.0 / 3.0;
 const LARGEST_VECTOR_STEP: f32 = 4.0;
 
-/// Components of the names of tables of which an input sees few rows.
-const EMBEDDINGS: &[&str] = &["word_embeddings", "embed_tokens", "wte", "shared"];
-/// How much coarser the factors of such a table are.
-const EMBEDDING_PART: f32 = 1.5;
-
 /// Chooses a recipe for every tensor by its name, dtype and shape.
 ///
 /// Without rules: tensors that are not floating-point numbers and classification heads are carried exactly, tensors
@@ -34,34 +30,33 @@ const EMBEDDING_PART: f32 = 1.5;
 pub struct Selection {
     default: Recipe,
     vectors: Recipe,
-    embeddings: Recipe,
     /// For what is carried exactly: `raw`, or `lossless` where that is the default.
     exact: Recipe,
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
     rules: Vec<(Pattern, Recipe)>,
     predecessor: bool,
+    roles: Roles,
 }
 
 impl Selection {
     /// The standard selection.
     pub fn new(default: Recipe) -> Result<Self> {
-        let (mut vector_step, mut embeddings) = (VECTOR_STEP, default.clone());
-        if let Action::Code(Plan { transform: Transform::Factors { step, rank }, .. }) = &default.action {
-            vector_step = (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP);
-            embeddings = format!("factors step={} rank={rank}", step * EMBEDDING_PART).parse()?;
-        }
+        let vector_step = match default.factors() {
+            Some((step, _)) => (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP),
+            None => VECTOR_STEP,
+        };
         let exact =
             if let Action::Exact { .. } = default.action { default.clone() } else { "raw".parse()? };
         Ok(Self {
             vectors: format!("uniform step={vector_step}").parse()?,
-            embeddings,
             default,
             exact,
             include: Vec::new(),
             exclude: Vec::new(),
             rules: Vec::new(),
             predecessor: false,
+            roles: Roles::default(),
         })
     }
 
@@ -107,17 +102,29 @@ impl Selection {
     /// The selection with factors of `step` where the default recipe aims at something.
     pub(crate) fn resolved(&self, step: f32) -> Result<Self> {
         let standard = Self::new(self.default.resolved(step)?)?;
-        Ok(Self {
-            default: standard.default,
-            vectors: standard.vectors,
-            embeddings: standard.embeddings,
-            ..self.clone()
-        })
+        Ok(Self { default: standard.default, vectors: standard.vectors, ..self.clone() })
+    }
+
+    /// The selection for a model of these tensors: where the default recipe has factors, their steps follow the tensors'
+    /// places in it.
+    pub(crate) fn for_model<'a>(&self, names: impl Iterator<Item = &'a str>) -> Self {
+        Self { roles: Roles::of(names), ..self.clone() }
     }
 
     /// Whether coded tensors come back in the dtype of the base.
     pub(crate) fn keeps_base_dtype(&self) -> bool {
         self.predecessor
+    }
+
+    /// `recipe`, which [`Self::recipe`] chose, as the place of the tensor `name` in the model asks for.
+    pub(crate) fn adapted<'a>(&self, name: &str, recipe: &'a Recipe) -> Result<Cow<'a, Recipe>> {
+        match recipe.factors() {
+            Some((step, rank)) if *recipe == self.default => {
+                let step = step * self.roles.coarseness(name);
+                Ok(Cow::Owned(format!("factors step={step} rank={rank}").parse()?))
+            }
+            _ => Ok(Cow::Borrowed(recipe)),
+        }
     }
 
     /// The recipe for a tensor.
@@ -137,11 +144,10 @@ impl Selection {
             let coded = shape.len() == 2 && !skipped && self.exceeds_block(shape);
             return if coded { &self.default } else { &self.exact };
         }
-        if self.include.is_empty() && name.split('.').any(|part| HEADS.contains(&part)) {
+        if self.include.is_empty() && is_head(name) {
             return &self.exact;
         }
-        let is_embedding = name.split('.').any(|part| EMBEDDINGS.contains(&part));
-        self.fitting(if is_embedding { &self.embeddings } else { &self.default }, shape)
+        self.fitting(&self.default, shape)
     }
 
     /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one.
@@ -159,6 +165,11 @@ impl Selection {
         let Action::Code(plan) = &self.default.action else { return true };
         plan.transform.block().is_none_or(|block| shape.iter().product::<usize>() > block * block)
     }
+}
+
+/// Whether the tensor is part of a classification head.
+pub(super) fn is_head(name: &str) -> bool {
+    has_part(name, HEADS)
 }
 
 fn pattern(glob: &str) -> Result<Pattern> {

@@ -26,9 +26,9 @@ use crate::error::{Error, Result};
 use crate::quantize::trellis::{self, MAX_LEVEL, State};
 use crate::wire::{Reader, Writer};
 
-/// The least squared cosine between a component and its levels; the second where the rest is coded as well, which then
-/// takes over what is dropped.
-const MIN_COS2: [f64; 2] = [0.1, 0.4];
+/// The least squared cosine between a component and its levels, for a heavy delta; the second where the rest is coded as
+/// well, which then takes over what is dropped.
+const MIN_COS2: [f64; 2] = [0.15, 0.4];
 /// What a bit may cost at most, in squares of the values' unit.
 const PRICE: f32 = 0.15;
 /// From this part of the weights on a delta is coded as faithfully as its bits allow: then noise is what harms. The
@@ -36,6 +36,8 @@ const PRICE: f32 = 0.15;
 const HEAVY: f32 = 0.25;
 /// Components before that make the context of a level.
 const MEMORY: usize = 3;
+/// So many components in turn are dropped before the weaker ones are given up.
+const TRIES: usize = 3;
 /// Contexts of each quantiser's levels on either side.
 const CONTEXTS: usize = MEMORY + 1;
 const GAIN_CONTEXT: usize = 4 * CONTEXTS;
@@ -161,8 +163,9 @@ pub(crate) struct Fit {
 impl Fit {
     /// The factors of the matrix that `source` gives in chunks, all finite. Does not depend on the number of threads.
     pub(crate) fn run(self, source: &Source<'_>) -> Factors {
-        /// So many components in turn are dropped before the weaker ones are given up.
-        const TRIES: usize = 3;
+        /// Components looked at first, and how many times more where those do not suffice.
+        const FIRST_RANK: usize = 64;
+        const GROWTH: usize = 4;
         /// More change bytes and error by a hundredth.
         const ITERATIONS: usize = 1;
         let (len, largest) = source.survey();
@@ -172,12 +175,27 @@ impl Fit {
             return Factors::new(rows, cols, Vec::new(), Vec::new(), Vec::new());
         }
         let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
+        let mut rank = FIRST_RANK.min(self.rank);
+        loop {
+            let triples = source.leading_triples(rank, rows, scale, ITERATIONS);
+            let (found, weaker) = self.components(&triples, rows, cols);
+            // The last ones of them are not exact enough to tell whether weaker ones are worth keeping.
+            if !weaker && found.rank() <= rank / 2 || triples.len() < rank || rank == self.rank {
+                return found;
+            }
+            rank = self.rank.min(GROWTH * rank);
+        }
+    }
+
+    /// What is worth keeping of `triples` (images and right singular vectors), strongest first, and whether weaker ones may
+    /// be.
+    fn components(self, triples: &[(Vec<f32>, Vec<f32>)], rows: usize, cols: usize) -> (Factors, bool) {
         let mut found = Factors::new(rows, cols, Vec::new(), Vec::new(), Vec::new());
         // Runs along for its prices.
         let mut encoder = Encoder::new(GAIN_CONTEXT + 1);
         let mut dropped = 0;
-        for (image, v) in source.leading_triples(self.rank, rows, scale, ITERATIONS) {
-            let Some((gain, a, b)) = self.component(&image, &v, &found, &encoder) else {
+        for (image, v) in triples {
+            let Some((gain, a, b)) = self.component(image, v, &found, &encoder) else {
                 dropped += 1;
                 if dropped == TRIES {
                     break;
@@ -190,7 +208,7 @@ impl Fit {
             found.right.extend(b.iter().map(|&b| b as i16));
             found.put(found.rank() - 1, &mut encoder);
         }
-        Factors::new(rows, cols, found.gains, found.left, found.right)
+        (Factors::new(rows, cols, found.gains, found.left, found.right), dropped < TRIES)
     }
 
     /// Gain and values of the component after those `found`, with the right singular vector `v` and its `image`
@@ -204,14 +222,14 @@ impl Fit {
     ) -> Option<(f32, Vec<i32>, Vec<i32>)> {
         let s = energy(image).sqrt();
         let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| encoder.prices(context)).collect();
-        let price = PRICE * (self.relative / HEAVY).min(1.0);
+        let weight = (self.relative / HEAVY).min(1.0);
         let quantize = |side: usize, x: &[f32], before: &[i16]| {
             let prices = |i| {
                 let context = context(side, 0, before, x.len(), found.rank(), i);
                 [&prices[context], &prices[context + CONTEXTS]]
             };
             let mut values = Vec::new();
-            trellis::quantize(x, self.step, price, prices, &mut values);
+            trellis::quantize(x, self.step, PRICE * weight, prices, &mut values);
             values
         };
         let a = quantize(0, image, &found.left);
@@ -225,7 +243,8 @@ impl Fit {
         // The nearest bfloat16.
         let gain = gain((((s / (ua * vb)) as f32).to_bits() as i32 + 0x8000) >> 16)?;
         // Not a number where all values of a side are 0.
-        (cos2 >= MIN_COS2[usize::from(self.rest)]).then_some((gain, a, b))
+        let least = if self.rest { MIN_COS2[1] } else { MIN_COS2[0] * f64::from(weight).sqrt() };
+        (cos2 >= least).then_some((gain, a, b))
     }
 }
 

@@ -192,7 +192,7 @@ impl FromStr for Transform {
                 table: fields.take("table", Table::None)?,
             },
             "lowrank" => Self::LowRank { rank: fields.take("rank", 16)?, bits: fields.take("bits", 3)? },
-            "factors" => Self::Factors { step: fields.take("step", 8.0)?, rank: fields.take("rank", 64)? },
+            "factors" => Self::Factors { step: fields.take("step", 8.0)?, rank: fields.take("rank", 256)? },
             "mask" => Self::Mask { keep: fields.take("keep", 0.1)?, seed: fields.take("seed", 0)? },
             "top" => Self::Top { share: fields.take("share", 0.01)? },
             other => return Err(Error::invalid(format!("no transform is called {other:?}"))),

@@ -1,0 +1,107 @@
+//! How finely a tensor deserves to be coded, by its place in the model.
+//!
+//! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
+//! What reads the input is the first of all. The table that gives the logits of a language model is read as it is. Of a
+//! table of tokens an input sees few rows. Measured in docs/auto.md.
+
+use std::collections::BTreeMap;
+
+use super::selection::is_head;
+
+/// Tables of tokens.
+const TABLES: &[&str] = &["word_embeddings", "embed_tokens", "wte", "shared", "tok_embeddings"];
+/// Tables whose products are logits.
+const OUTPUTS: &[&str] = &["lm_head", "embed_out"];
+/// What makes vectors of an image.
+const INPUTS: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding"];
+
+const TABLE: f32 = 1.5;
+const OUTPUT: f32 = 0.4;
+const INPUT: f32 = 0.4;
+/// The first and the last of the layers.
+const LAYERS: (f32, f32) = (0.8, 1.3);
+
+/// What the names of a model tell of its structure.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roles {
+    /// The number of the last layer in each stack: `model.layers.` of `model.layers.7.mlp.weight`.
+    last: BTreeMap<String, u32>,
+    /// Whether the table of tokens gives the logits, too.
+    tied: bool,
+}
+
+impl Roles {
+    /// The roles in a model of these tensors.
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let mut last = BTreeMap::new();
+        let mut tied = true;
+        for name in names {
+            tied &= !is_head(name) && !has_part(name, OUTPUTS);
+            if let Some((stack, layer)) = layer(name) {
+                let last = last.entry(stack.to_owned()).or_insert(layer);
+                *last = layer.max(*last);
+            }
+        }
+        Self { last, tied }
+    }
+
+    /// How many times the standard step is right for the matrix `name`.
+    pub(super) fn coarseness(&self, name: &str) -> f32 {
+        let is_table = has_part(name, TABLES);
+        if has_part(name, OUTPUTS) || is_table && self.tied {
+            return OUTPUT;
+        }
+        if is_table {
+            return TABLE;
+        }
+        if has_part(name, INPUTS) {
+            return INPUT;
+        }
+        match layer(name).and_then(|(stack, layer)| Some((layer, *self.last.get(stack)?))) {
+            Some((layer, last)) if last > 0 => LAYERS.0 + (LAYERS.1 - LAYERS.0) * layer as f32 / last as f32,
+            _ => 1.0,
+        }
+    }
+}
+
+/// The stack and the number of the layer that `name` is in: what is before the first part that is a number, and that.
+fn layer(name: &str) -> Option<(&str, u32)> {
+    let mut start = 0;
+    for part in name.split('.') {
+        if let Ok(layer) = part.parse() {
+            return Some((&name[..start], layer));
+        }
+        start += part.len() + 1;
+    }
+    None
+}
+
+/// Whether one of the `parts` is between dots in `name`.
+pub(super) fn has_part(name: &str, parts: &[&str]) -> bool {
+    name.split('.').any(|part| parts.contains(&part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_layers_are_finer_than_the_last() {
+        let names =
+            ["h.0.attn.weight", "h.1.attn.weight", "h.10.attn.weight", "wte.weight", "lm_head.weight"];
+        let roles = Roles::of(names.into_iter());
+        let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name)).collect();
+        assert_eq!(found, [0.8, 0.85, 1.3, TABLE, OUTPUT]);
+        assert_eq!(roles.coarseness("ln_f.weight"), 1.0);
+    }
+
+    #[test]
+    fn a_table_that_gives_logits_is_fine() {
+        let tied = Roles::of(["model.embed_tokens.weight", "model.layers.0.mlp.weight"].into_iter());
+        assert_eq!(tied.coarseness("model.embed_tokens.weight"), OUTPUT);
+        assert_eq!(tied.coarseness("model.layers.0.mlp.weight"), 1.0);
+        let classifier =
+            Roles::of(["bert.embeddings.word_embeddings.weight", "classifier.weight"].into_iter());
+        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight"), TABLE);
+    }
+}
