@@ -1,17 +1,17 @@
 //! Method `auto`: how small or how faithful, and the step of the factors that gives it.
 //!
 //! One number decides over everything: the step of the factors, in root mean squares of each tensor's delta (see
-//! `selection.rs` for what follows from it for vectors and embeddings). It is found by trying: with a finer step a
+//! `roles.rs` and `selection.rs` for what follows from it for each tensor). It is found by trying: with a finer step a
 //! file grows and its error falls, nearly along a power law.
 
 use crate::error::{Error, Result};
 
 /// The step of `factors` where nothing is aimed at.
-pub(crate) const DEFAULT_STEP: f32 = 12.5;
+pub(crate) const DEFAULT_STEP: f32 = 14.0;
 /// Names of qualities, the coarsest first. Each allows steps up to one, and an error up to a part of the weights'
 /// energy, since what breaks a model is noise that its weights feel.
 const QUALITIES: [(&str, f32, f64); 4] =
-    [("tiny", 25.0, 0.05), ("small", 17.5, 0.02), ("good", DEFAULT_STEP, 0.005), ("fine", 6.0, 0.0005)];
+    [("tiny", 28.0, 0.05), ("small", 20.0, 0.02), ("good", DEFAULT_STEP, 0.008), ("fine", 6.0, 0.0005)];
 /// Steps that are tried.
 const STEPS: (f32, f32) = (0.02, 200.0);
 /// The step for a quality that no step that was tried has.
