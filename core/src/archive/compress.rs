@@ -52,7 +52,6 @@ pub fn compress(
     let distance = check_related(base, finetuned, &pairing, options)?;
     let job = Job { start, base, finetuned, pairing, side_entries: side_entries(base, finetuned)? };
     let mut options = options.clone();
-    options.selection = options.selection.for_model(infos.keys().map(String::as_str));
     if let Some(target) = options.selection.default_recipe().target() {
         let bytes = finetuned.weight_bytes();
         let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
@@ -96,6 +95,8 @@ impl Job<'_> {
         let Self { base, finetuned, pairing, side_entries, .. } = self;
         let mut file = FileWriter::create(&output::parent(output))?;
         let ties = Ties::find(finetuned, pairing, &options.selection);
+        let names = pairing.links.iter().map(|link| link.name.as_str());
+        let selection = options.selection.for_model(names.filter(|name| ties.target(name).is_none()));
         let mut notes = notes(base, finetuned, pairing, &ties);
         let mut tensors = Vec::with_capacity(pairing.links.len());
         let mut add = |link: &PairLink, encoded: Encoded| {
@@ -111,7 +112,7 @@ impl Job<'_> {
             Ok(())
         };
         with_bounded_memory(&[base, finetuned], || {
-            encode_tensors(base, finetuned, pairing, &options.selection, &ties, progress, &mut add)
+            encode_tensors(base, finetuned, pairing, &selection, &ties, progress, &mut add)
         })?;
         ties.share_errors(&mut tensors);
         side_entries.iter().try_for_each(|(name, entry)| file.add(name, entry))?;

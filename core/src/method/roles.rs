@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use super::selection::is_head;
 
-/// Tables of tokens.
-const TABLES: &[&str] = &["word_embeddings", "embed_tokens", "wte", "shared", "tok_embeddings"];
+/// Tables of tokens: of encoders, and of models that may give logits by the same table.
+const ENCODER_TABLES: &[&str] = &["word_embeddings"];
+const TABLES: &[&str] = &["embed_tokens", "wte", "shared", "tok_embeddings"];
 /// Tables whose products are logits.
 const OUTPUTS: &[&str] = &["lm_head", "embed_out"];
 /// What makes vectors of an image.
@@ -26,12 +27,12 @@ const LAYERS: (f32, f32) = (0.8, 1.3);
 pub(super) struct Roles {
     /// The number of the last layer in each stack: `model.layers.` of `model.layers.7.mlp.weight`.
     last: BTreeMap<String, u32>,
-    /// Whether the table of tokens gives the logits, too.
+    /// Whether a table of tokens gives the logits, too.
     tied: bool,
 }
 
 impl Roles {
-    /// The roles in a model of these tensors.
+    /// The roles in a model of these tensors, of which each is named once.
     pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let mut last = BTreeMap::new();
         let mut tied = true;
@@ -51,7 +52,7 @@ impl Roles {
         if has_part(name, OUTPUTS) || is_table && self.tied {
             return OUTPUT;
         }
-        if is_table {
+        if is_table || has_part(name, ENCODER_TABLES) {
             return TABLE;
         }
         if has_part(name, INPUTS) {
