@@ -40,7 +40,7 @@ pub static METHODS: &[Method] = &[
         name: "factors",
         paper: "this project",
         summary: "coarse singular factors that keep their gain; below a step of 2 the rest too, rotated",
-        plan: "factors step=14 rank=256 | rest | none",
+        plan: "factors step=13 rank=256 | rest | none",
     },
     Method {
         name: "dct",

@@ -28,7 +28,7 @@ use crate::wire::{Reader, Writer};
 
 /// The least squared cosine between a component and its levels, for a heavy delta; the second where the rest is coded as
 /// well, which then takes over what is dropped.
-const MIN_COS2: [f64; 2] = [0.15, 0.4];
+const MIN_COS2: [f64; 2] = [0.15, 0.75];
 /// What a bit may cost at most, in squares of the values' unit.
 const PRICE: f32 = 0.15;
 /// From this part of the weights on a delta is coded as faithfully as its bits allow: then noise is what harms. The
