@@ -110,7 +110,7 @@ impl<'a> BitReader<'a> {
 
 /// Up to eight bytes, with zeros after them.
 #[inline(always)]
-fn padded(bytes: &[u8]) -> [u8; 8] {
+pub(crate) fn padded(bytes: &[u8]) -> [u8; 8] {
     let mut window = [0; 8];
     for (to, from) in window.iter_mut().zip(bytes) {
         *to = *from;

@@ -20,7 +20,7 @@ pub(crate) mod mixed;
 mod rans;
 mod stream;
 
-pub(crate) use bits::{BitReader, BitWriter};
+pub(crate) use bits::{BitReader, BitWriter, padded};
 pub(crate) use frequencies::cost;
 pub(crate) use ints::{decode_ints, detokenize, encode_ints, tokenize};
 pub(crate) use stream::Stream;

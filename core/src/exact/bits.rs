@@ -1,6 +1,7 @@
 //! The extra bits of a piece: bit streams as those of `entropy/bits.rs`, written and read without branches.
 
 use super::words::low_bits;
+use crate::entropy::padded;
 use crate::error::{Error, Result};
 
 /// Appends fields to memory that has room for them, and for 8 bytes more.
@@ -53,11 +54,7 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     pub(super) fn next(&mut self, len: u32) -> u64 {
         let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
-        let window = rest.first_chunk().copied().unwrap_or_else(|| {
-            let mut window = [0; 8];
-            window.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-            window
-        });
+        let window = rest.first_chunk().copied().unwrap_or_else(|| padded(rest));
         let bits = u64::from_le_bytes(window) >> (self.at % 8);
         self.at += len as usize;
         bits

@@ -1,12 +1,12 @@
 //! Contexts of the entropy coder: runs of exponents of the prediction, and how an encoder finds them.
 
+use super::WHAT;
 use crate::entropy::cost;
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
 
 /// Most contexts of a tensor.
 pub(super) const MAX: usize = 32;
-const WHAT: &str = "an exact residual";
 
 /// Which exponents of the prediction share a context: the first exponent of each, rising from 0 on.
 pub(super) struct Contexts {
