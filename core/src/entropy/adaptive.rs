@@ -5,10 +5,11 @@
 //! not there count as 0.
 //!
 //! ```text
-//! a decision with the context c (p, q: 16 bits each, at first 2^15):
-//!     bound = (range >> 13) * max(1, (p + q) >> 4)
-//!     code < bound:  bit 0, range = bound,                         p += (2^16 - p) >> 4,  q += (2^16 - q) >> 7
-//!     otherwise:     bit 1, code -= bound, range -= bound,         p -= p >> 4,           q -= q >> 7
+//! a decision with the context c (p, at first 2^15, and n, at first 0), where r = 2^17 div (2 n + 3):
+//!     bound = (range >> 12) * max(1, p >> 4)
+//!     code < bound:  bit 0, range = bound,                         p += (2^16 - p) r >> 16
+//!     otherwise:     bit 1, code -= bound, range -= bound,         p -= p r >> 16
+//!     n = min(n + 1, 255)
 //! a plain bit:  range >>= 1;  bit 0 if code < range, otherwise bit 1 and code -= range
 //! after either, while range < 2^24:  range <<= 8,  code = code << 8 | next byte
 //! ```
@@ -26,34 +27,59 @@ const MAX_REST_BITS: u32 = 24;
 /// Below this the range is refilled.
 const REFILL: u32 = 1 << 24;
 
-/// The probability that a decision is 0, as a fast and a slow average.
+/// After so many decisions the next one counts like one in that many and a half.
+const MAX_SEEN: u8 = u8::MAX;
+/// What [`forget`] leaves of them.
+const REMEMBERED: u8 = 16;
+
+/// The probability that a decision is 0: an average over those seen, and how many that were.
 #[derive(Clone, Copy)]
-struct Probability(u16, u16);
+struct Probability {
+    zero: u16,
+    seen: u8,
+}
 
 impl Probability {
     fn bound(self, range: u32) -> u32 {
-        (range >> 13) * ((u32::from(self.0) + u32::from(self.1)) >> 4).max(1)
+        (range >> 12) * u32::from(self.zero >> 4).max(1)
     }
 
     fn update(&mut self, bit: bool) {
+        /// The weight of the next decision, `1 / (seen + 1.5)`, in parts of 2^16.
+        const WEIGHTS: [u32; MAX_SEEN as usize + 1] = {
+            let (mut weights, mut seen) = ([0; MAX_SEEN as usize + 1], 0);
+            while seen < weights.len() {
+                weights[seen] = (1 << 17) / (2 * seen as u32 + 3);
+                seen += 1;
+            }
+            weights
+        };
+        let weight = WEIGHTS[usize::from(self.seen)];
+        let part = |of: u32| (of * weight >> 16) as u16;
         if bit {
-            self.0 -= self.0 >> 4;
-            self.1 -= self.1 >> 7;
+            self.zero -= part(self.zero.into());
         } else {
-            self.0 += ((1 << 16) - u32::from(self.0)) as u16 >> 4;
-            self.1 += ((1 << 16) - u32::from(self.1)) as u16 >> 7;
+            self.zero += part((1 << 16) - u32::from(self.zero));
         }
+        self.seen = self.seen.saturating_add(1);
     }
 }
 
-/// The probabilities of `contexts` contexts of integers.
-fn fresh(contexts: usize) -> Vec<[Probability; DECISIONS]> {
-    vec![[Probability(1 << 15, 1 << 15); DECISIONS]; contexts]
+/// The probabilities of each context of integers.
+type Probabilities = Vec<[Probability; DECISIONS]>;
+
+fn fresh(contexts: usize) -> Probabilities {
+    vec![[Probability { zero: 1 << 15, seen: 0 }; DECISIONS]; contexts]
+}
+
+/// What follows may be of another kind: from here on new decisions count for more.
+fn forget(probabilities: &mut Probabilities) {
+    probabilities.iter_mut().flatten().for_each(|p| p.seen = p.seen.min(REMEMBERED));
 }
 
 /// Writes integers.
 pub(crate) struct Encoder {
-    probabilities: Vec<[Probability; DECISIONS]>,
+    probabilities: Probabilities,
     low: u64,
     range: u32,
     /// The last byte, which a carry may still change, and how many bytes of 255 follow it.
@@ -90,12 +116,17 @@ impl Encoder {
         (0..bits).rev().for_each(|bit| self.plain(rest >> bit & 1 == 1));
     }
 
+    /// What follows may be of another kind than what was before. The decoder needs to be told at the same place.
+    pub(crate) fn forget(&mut self) {
+        forget(&mut self.probabilities);
+    }
+
     /// What an integer of magnitude 0, 1 ... 15 would cost now in `context`, in bits; the last says nothing of the rest.
     pub(crate) fn prices(&self, context: usize) -> [f32; DECISIONS + 1] {
         let mut so_far = 0.0;
         let mut prices = [0.0; DECISIONS + 1];
         for (i, probability) in self.probabilities[context].iter().enumerate() {
-            let no = (f32::from(probability.0) + f32::from(probability.1)) / (2 << 16) as f32;
+            let no = f32::from(probability.zero) / (1 << 16) as f32;
             prices[i] = so_far - no.log2();
             // The sign.
             so_far += if i == 0 { 1.0 } else { 0.0 } - (1.0 - no).log2();
@@ -159,7 +190,7 @@ impl Encoder {
 
 /// Reads what an [`Encoder`] wrote.
 pub(crate) struct Decoder<'a> {
-    probabilities: Vec<[Probability; DECISIONS]>,
+    probabilities: Probabilities,
     range: u32,
     code: u32,
     rest: std::slice::Iter<'a, u8>,
@@ -195,6 +226,11 @@ impl<'a> Decoder<'a> {
         }
         let rest = (0..bits).fold(1, |rest, _| rest << 1 | i32::from(self.plain()));
         Ok(sign(rest + DECISIONS as i32 - 1))
+    }
+
+    /// See [`Encoder::forget`].
+    pub(crate) fn forget(&mut self) {
+        forget(&mut self.probabilities);
     }
 
     /// Whether all bytes have been looked at: an encoder writes none beyond.

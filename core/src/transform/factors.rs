@@ -10,7 +10,8 @@
 //!
 //! The integers are values of a trellis (`quantize/trellis.rs`), one for each a and each b. Values that coarse shrink
 //! each component. Its gain gives it back its full projection on D, `c = s / (<u, a> <v, b>)`: a model feels a direction
-//! that is missing far more than noise in all of them. Where too little of a component is left (the squared cosine with
+//! that is missing far more than noise in all of them. For the same reason each component makes up for half of the error
+//! that those before it have along its u and v. Where too little of a component is left (the squared cosine with
 //! its values is small) the noise would outweigh it, and it is dropped.
 //!
 //! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every
@@ -29,6 +30,8 @@ use crate::wire::{Reader, Writer};
 /// The least squared cosine between a component and its levels, for a heavy delta; the second where the rest is coded as
 /// well, which then takes over what is dropped.
 const MIN_COS2: [f64; 2] = [0.15, 0.75];
+/// How much of the errors before a component makes up for: all of them would cost more bits than it is worth.
+const FEEDBACK: f64 = 0.5;
 /// What a bit may cost at most, in squares of the values' unit.
 const PRICE: f32 = 0.15;
 /// From this part of the weights on a delta is coded as faithfully as its bits allow: then noise is what harms. The
@@ -86,6 +89,7 @@ impl Factors {
 
     /// Appends component `k`.
     fn put(&self, k: usize, encoder: &mut Encoder) {
+        encoder.forget();
         let before = k.checked_sub(1).map_or(0, |k| gain_key(self.gains[k]));
         encoder.put(GAIN_CONTEXT, gain_key(self.gains[k]) - before);
         for (side, (values, n)) in [(&self.left, self.rows), (&self.right, self.cols)].into_iter().enumerate()
@@ -109,6 +113,7 @@ impl Factors {
         let (mut left, mut right) = (Vec::with_capacity(rank * rows), Vec::with_capacity(rank * cols));
         let (mut gains, mut key) = (Vec::with_capacity(rank), 0i32);
         for k in 0..rank {
+            decoder.forget();
             key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
             gains.push(gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?);
             for (side, (values, n)) in [(&mut left, rows), (&mut right, cols)].into_iter().enumerate() {
@@ -204,8 +209,8 @@ impl Fit {
             };
             dropped = 0;
             found.gains.push(gain);
-            found.left.extend(a.iter().map(|&a| a as i16));
-            found.right.extend(b.iter().map(|&b| b as i16));
+            found.left.extend(a);
+            found.right.extend(b);
             found.put(found.rank() - 1, &mut encoder);
         }
         (Factors::new(rows, cols, found.gains, found.left, found.right), dropped < TRIES)
@@ -219,7 +224,8 @@ impl Fit {
         v: &[f32],
         found: &Factors,
         encoder: &Encoder,
-    ) -> Option<(f32, Vec<i32>, Vec<i32>)> {
+    ) -> Option<(f32, Vec<i16>, Vec<i16>)> {
+        let (rows, cols) = (found.rows, found.cols);
         let s = energy(image).sqrt();
         let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| encoder.prices(context)).collect();
         let weight = (self.relative / HEAVY).min(1.0);
@@ -230,14 +236,21 @@ impl Fit {
             };
             let mut values = Vec::new();
             trellis::quantize(x, self.step, PRICE * weight, prices, &mut values);
-            values
+            values.into_iter().map(|value| value as i16).collect::<Vec<_>>()
         };
-        let a = quantize(0, image, &found.left);
-        let b = quantize(1, &v.iter().map(|&x| x * s as f32).collect::<Vec<_>>(), &found.right);
-        let along = |x: &[f32], values: &[i32]| -> f64 {
-            x.iter().zip(values).map(|(&x, &value)| f64::from(x) * f64::from(value)).sum()
-        };
-        let size = |values: &[i32]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
+        let mut wanted = [image.to_vec(), v.iter().map(|&x| x * s as f32).collect()];
+        for (k, &gain) in found.gains.iter().enumerate() {
+            let before = [&found.left[k * rows..][..rows], &found.right[k * cols..][..cols]];
+            // What is there of u, and of v, in component k, where it should have nothing.
+            let leaks = [along(image, before[0]) / s, along(v, before[1])];
+            for side in 0..2 {
+                let part = (FEEDBACK * f64::from(gain) * leaks[1 - side]) as f32;
+                wanted[side].iter_mut().zip(before[side]).for_each(|(x, &y)| *x -= part * f32::from(y));
+            }
+        }
+        let a = quantize(0, &wanted[0], &found.left);
+        let b = quantize(1, &wanted[1], &found.right);
+        let size = |values: &[i16]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
         let (ua, vb) = (along(image, &a) / s, along(v, &b));
         let cos2 = (ua * ua / size(&a)) * (vb * vb / size(&b));
         // The nearest bfloat16.
@@ -246,6 +259,10 @@ impl Fit {
         let least = if self.rest { MIN_COS2[1] } else { MIN_COS2[0] * f64::from(weight).sqrt() };
         (cos2 >= least).then_some((gain, a, b))
     }
+}
+
+fn along(x: &[f32], values: &[i16]) -> f64 {
+    x.iter().zip(values).map(|(&x, &value)| f64::from(x) * f64::from(value)).sum()
 }
 
 fn energy(x: &[f32]) -> f64 {

@@ -8,13 +8,13 @@ struct Adaptive<'a> {
     at: usize,
     range: u64,
     code: u64,
-    /// (p, q) of each decision of each context.
+    /// (p, n) of each decision of each context.
     averages: Vec<[(u32, u32); 15]>,
 }
 
 impl<'a> Adaptive<'a> {
     fn new(bytes: &'a [u8], contexts: usize) -> Self {
-        let averages = vec![[(1 << 15, 1 << 15); 15]; contexts];
+        let averages = vec![[(1 << 15, 0); 15]; contexts];
         let mut decoder = Self { bytes, at: 0, range: 0xffff_ffff, code: 0, averages };
         for _ in 0..4 {
             decoder.code = decoder.code * 256 + decoder.byte();
@@ -43,12 +43,11 @@ impl<'a> Adaptive<'a> {
     }
 
     fn decision(&mut self, context: usize, which: usize) -> bool {
-        let (p, q) = self.averages[context][which];
-        let bit = self.split((self.range >> 13) * u64::from(((p + q) / 16).max(1)));
-        self.averages[context][which] = match bit {
-            true => (p - p / 16, q - q / 128),
-            false => (p + (65536 - p) / 16, q + (65536 - q) / 128),
-        };
+        let (p, n) = self.averages[context][which];
+        let bit = self.split((self.range >> 12) * u64::from((p / 16).max(1)));
+        let weight = (1 << 17) / (2 * n + 3);
+        let p = if bit { p - p * weight / 65536 } else { p + (65536 - p) * weight / 65536 };
+        self.averages[context][which] = (p, (n + 1).min(255));
         bit
     }
 
@@ -125,6 +124,7 @@ impl Factors {
         let (mut a, mut b): (Vec<Vec<i32>>, Vec<Vec<i32>>) = (vec![], vec![]);
         let (mut gains, mut gain_bits) = (vec![], 0);
         for _ in 0..rank {
+            decoder.averages.iter_mut().flatten().for_each(|(_, n)| *n = (*n).min(16));
             gain_bits += decoder.integer(16);
             gains.push(f32::from_bits((gain_bits as u32) << 16));
             for (side, all, n) in [(0, &mut a, rows), (8, &mut b, cols)] {
