@@ -14,6 +14,7 @@ use crate::plan::{Plan, energy};
 use crate::planes;
 use crate::reconstruct::{cast, linked, plane_count, reconstruct};
 use crate::tensor::{Dtype, TensorView, is_coded, matrix};
+use crate::transform::Memory;
 
 /// A tensor's record, and what is told about it.
 pub(crate) struct Encoded {
@@ -24,13 +25,14 @@ pub(crate) struct Encoded {
     pub(crate) note: Option<String>,
 }
 
-/// Encodes the tensor of `link`; `tie` names another tensor that it repeats.
+/// Encodes the tensor of `link`; `tie` names another tensor that it repeats. `memory` is for those who try several selections.
 pub(crate) fn encode(
     base: &Checkpoint,
     finetuned: &Checkpoint,
     link: &Link,
     tie: Option<&str>,
     selection: &Selection,
+    memory: Option<&Memory>,
 ) -> Result<Encoded> {
     let missing = |name: &str| Error::corrupt(format!("{name} is gone"));
     let tuned = finetuned.get(&link.name).ok_or_else(|| missing(&link.name))?;
@@ -51,7 +53,8 @@ pub(crate) fn encode(
     let base = base.get(base_name).ok_or_else(|| missing(base_name))?;
     let recipe = selection.adapted(&link.name, selection.recipe(&link.name, tuned.dtype, tuned.shape))?;
     let dtype = if selection.keeps_base_dtype() && is_coded(base.dtype) { base.dtype } else { tuned.dtype };
-    Shared::new(&link.name, base_name, base, tuned, rows).encode(&recipe, dtype)
+    let shared = Shared { memory, ..Shared::new(&link.name, base_name, base, tuned, rows) };
+    shared.encode(&recipe, dtype)
 }
 
 /// One record for `finetuned` against `base` of the same shape, from memory to memory.
@@ -180,6 +183,7 @@ struct Shared<'a> {
     /// The tuned tensor's bytes of those rows, and of the rows after them.
     head: &'a [u8],
     tail: &'a [u8],
+    memory: Option<&'a Memory>,
 }
 
 impl<'a> Shared<'a> {
@@ -195,7 +199,7 @@ impl<'a> Shared<'a> {
             view.bytes.split_at((row * rows).min(view.bytes.len()))
         };
         let (head, tail) = part(tuned);
-        Self { name, tuned, rows, base: (base.dtype, part(base).0), base_name, head, tail }
+        Self { name, tuned, rows, base: (base.dtype, part(base).0), base_name, head, tail, memory: None }
     }
 
     /// The smallest record that the recipe allows.
@@ -250,6 +254,12 @@ impl<'a> Shared<'a> {
         equal.is_ok() && rest.is_empty()
     }
 
+    fn pair(&self) -> Pair<'a> {
+        let (rows, cols) = matrix(self.tuned.shape, self.rows);
+        let finetuned = (self.tuned.dtype, self.head);
+        Pair { base: self.base, finetuned, rows, cols, memory: self.memory.map(|memory| (memory, self.name)) }
+    }
+
     fn link(&self, digest: u64) -> BaseLink {
         BaseLink { name: self.base_name.to_owned(), dtype: self.base.0, rows: self.rows, digest }
     }
@@ -298,9 +308,8 @@ impl<'a> Shared<'a> {
 
     /// The tensor exactly, predicted by its delta as `plan` codes it; `None` where some difference is not finite.
     fn exact_by_delta(&self, plan: &Plan) -> Result<Option<Encoded>> {
-        let (rows, cols) = matrix(self.tuned.shape, self.rows);
         let dtype = self.tuned.dtype;
-        let pair = Pair { base: self.base, finetuned: (dtype, self.head), rows, cols };
+        let pair = self.pair();
         let mut predicted = Vec::with_capacity(self.head.len());
         let coded = encode_delta(&pair, plan, dtype, &mut |bytes| {
             predicted.extend(bytes);
@@ -323,8 +332,7 @@ impl<'a> Shared<'a> {
     fn code(&self, plan: &Plan, dtype: Dtype) -> Result<Option<Encoded>> {
         let dtype = if self.tail.is_empty() { dtype } else { self.tuned.dtype };
         let plan = plan.for_tensor(digest(self.name.as_bytes()));
-        let (rows, cols) = matrix(self.tuned.shape, self.rows);
-        let pair = Pair { base: self.base, finetuned: (self.tuned.dtype, self.head), rows, cols };
+        let pair = self.pair();
         let mut check = Check::new(self, dtype);
         let coded = encode_delta(&pair, &plan, dtype, &mut |bytes| {
             check.add(bytes);

@@ -64,7 +64,7 @@ const ROWS: &[Row] = &[
     row("lowrank rank=1 bits=1", [46.0, 240.0, 51.0], 0.02),
     row("lowrank rank=64 bits=8 rescale=none", [0.00013, 0.6, 0.00013], 3.31),
     row("factors", [1.7, 3.0, 2.0], 0.3),
-    row("factors step=1", [1.3, 1.3, 1.3], 2.8),
+    row("factors step=1", [1.3, 1.3, 1.3], 2.3),
     row("factors step=0.1 rank=8", [0.1, 0.1, 1.05], 8.0),
     row("auto", [1.7, 3.0, 2.0], 0.3),
     row("sparse", [23.0, 18.0, 230.0], 0.13),

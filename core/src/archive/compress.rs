@@ -17,6 +17,7 @@ use crate::output;
 use crate::pair::{Link as PairLink, Pairing, Relation, pair};
 use crate::tensor::TensorInfo;
 use crate::tensor_codec::{Encoded, encode};
+use crate::transform::Memory;
 
 /// Above this relative distance a delta is larger than the model itself: the two are not related.
 const MAX_DISTANCE: f64 = 1.0;
@@ -50,9 +51,17 @@ pub fn compress(
     check_names(&infos)?;
     check_output(output, base, finetuned, options)?;
     let distance = check_related(base, finetuned, &pairing, options)?;
-    let job = Job { start, base, finetuned, pairing, side_entries: side_entries(base, finetuned)? };
+    let target = options.selection.default_recipe().target();
+    let job = Job {
+        start,
+        base,
+        finetuned,
+        pairing,
+        side_entries: side_entries(base, finetuned)?,
+        memory: target.map(|_| Memory::default()),
+    };
     let mut options = options.clone();
-    if let Some(target) = options.selection.default_recipe().target() {
+    if let Some(target) = target {
         let bytes = finetuned.weight_bytes();
         let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
         let facts = Facts { weights, bytes, distance: distance * distance };
@@ -88,6 +97,7 @@ struct Job<'a> {
     pairing: Pairing,
     /// Names and contents of the entries that hold no tensor.
     side_entries: Vec<(String, Vec<u8>)>,
+    memory: Option<Memory>,
 }
 
 impl Job<'_> {
@@ -112,7 +122,7 @@ impl Job<'_> {
             Ok(())
         };
         with_bounded_memory(&[base, finetuned], || {
-            encode_tensors(base, finetuned, pairing, &selection, &ties, progress, &mut add)
+            self.encode_tensors(&selection, &ties, progress, &mut add)
         })?;
         ties.share_errors(&mut tensors);
         side_entries.iter().try_for_each(|(name, entry)| file.add(name, entry))?;
@@ -143,6 +153,38 @@ impl Job<'_> {
             skipped_files: finetuned.skipped_files().to_vec(),
             seconds: self.start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Hands every tensor's record to `sink`, in the order of the links.
+    fn encode_tensors(
+        &self,
+        selection: &Selection,
+        ties: &Ties,
+        progress: &dyn Progress,
+        sink: &mut dyn FnMut(&PairLink, Encoded) -> Result<()>,
+    ) -> Result<()> {
+        let Self { base, finetuned, pairing, .. } = self;
+        let bytes_of = |name: &str| finetuned.get(name).map_or(0, |view| view.bytes.len());
+        progress.begin("compress", pairing.links.iter().map(|link| bytes_of(&link.name) as u64).sum());
+        let prefetch = |link: &PairLink| {
+            finetuned.prefetch(&link.name);
+            link.relation.reference().into_iter().for_each(|name| base.prefetch(name));
+        };
+        let windows = windows(&pairing.links, |link| finetuned.get(&link.name).map_or(0, |view| view.len()));
+        for (i, window) in windows.iter().enumerate() {
+            windows.get(i + 1).into_iter().copied().flatten().for_each(prefetch);
+            let encode_one = |link: &PairLink| {
+                check_cancelled(progress)?;
+                let encoded =
+                    encode(base, finetuned, link, ties.target(&link.name), selection, self.memory.as_ref())
+                        .map_err(|e| e.in_tensor(&link.name))?;
+                progress.advance(bytes_of(&link.name) as u64);
+                Ok(encoded)
+            };
+            let encoded: Vec<Encoded> = window.par_iter().map(encode_one).collect::<Result<_>>()?;
+            window.iter().zip(encoded).try_for_each(|(link, encoded)| sink(link, encoded))?;
+        }
+        Ok(())
     }
 }
 
@@ -204,38 +246,6 @@ fn check_related(
         finetuned.path().display(),
         base.path().display()
     )))
-}
-
-/// Hands every tensor's record to `sink`, in the order of the links.
-fn encode_tensors(
-    base: &Checkpoint,
-    finetuned: &Checkpoint,
-    pairing: &Pairing,
-    selection: &Selection,
-    ties: &Ties,
-    progress: &dyn Progress,
-    sink: &mut dyn FnMut(&PairLink, Encoded) -> Result<()>,
-) -> Result<()> {
-    let bytes_of = |name: &str| finetuned.get(name).map_or(0, |view| view.bytes.len());
-    progress.begin("compress", pairing.links.iter().map(|link| bytes_of(&link.name) as u64).sum());
-    let prefetch = |link: &PairLink| {
-        finetuned.prefetch(&link.name);
-        link.relation.reference().into_iter().for_each(|name| base.prefetch(name));
-    };
-    let windows = windows(&pairing.links, |link| finetuned.get(&link.name).map_or(0, |view| view.len()));
-    for (i, window) in windows.iter().enumerate() {
-        windows.get(i + 1).into_iter().copied().flatten().for_each(prefetch);
-        let encode_one = |link: &PairLink| {
-            check_cancelled(progress)?;
-            let encoded = encode(base, finetuned, link, ties.target(&link.name), selection)
-                .map_err(|e| e.in_tensor(&link.name))?;
-            progress.advance(bytes_of(&link.name) as u64);
-            Ok(encoded)
-        };
-        let encoded: Vec<Encoded> = window.par_iter().map(encode_one).collect::<Result<_>>()?;
-        window.iter().zip(encoded).try_for_each(|(link, encoded)| sink(link, encoded))?;
-    }
-    Ok(())
 }
 
 /// Tensors that repeat another one, and which.

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::plan::{Moments, Plan, Rescale, energy};
 use crate::quantize::{Importance, Quantizer};
 use crate::tensor::Dtype;
-use crate::transform::{Blocks, Chunk, Fitted, Grid, Source};
+use crate::transform::{Blocks, Chunk, Fitted, Grid, Memory, Source};
 
 /// The elements of a base and a fine-tuned tensor of the same shape, seen as a `rows` x `cols` matrix.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) finetuned: (Dtype, &'a [u8]),
     pub(crate) rows: usize,
     pub(crate) cols: usize,
+    /// What may be known of the delta already, and by which name.
+    pub(crate) memory: Option<(&'a Memory, &'a str)>,
 }
 
 /// A coded delta.
@@ -53,7 +55,8 @@ pub(crate) fn encode_tensor(
     let grid = Grid::new(pair.rows, pair.cols, plan.transform.block());
     let source = |chunk: &Chunk, out: &mut Vec<f32>| pair.diff(chunk, out);
     let Some(survey) = Survey::take(&grid, plan, &source) else { return Ok(None) };
-    let transform = plan.transform.fit(&grid, survey.rms(), &|| pair.base_rms(&grid), &source)?;
+    let transform =
+        plan.transform.fit(&grid, survey.rms(), &|| pair.base_rms(&grid), &source, pair.memory)?;
     let classes = survey.classes(&grid, &transform, &plan.quantizer, &source)?;
     let mut coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 

@@ -219,6 +219,7 @@ fn decoded(payload: &[u8], grid: &Grid) -> Vec<f32> {
 fn encoded(delta: &[f32], grid: &Grid, plan: &Plan) -> Vec<u8> {
     let (base, finetuned) = (vec![0; delta.len() * 4], bytes_of(delta));
     let pair = Pair {
+        memory: None,
         base: (Dtype::F32, &base),
         finetuned: (Dtype::F32, &finetuned),
         rows: grid.rows,

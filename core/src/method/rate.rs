@@ -142,14 +142,20 @@ fn out_of_reach(what: &str) -> Error {
 /// A step, if one is found, at which `value`, about a power of it that rises (`sign` 1) or falls (-1), is at most `limit`
 /// and close.
 fn search(limit: f64, mut value: impl FnMut(f32) -> Result<f64>, sign: f64) -> Result<Option<f32>> {
-    /// A typical exponent, before two trials tell.
+    /// A typical exponent, before two trials tell, and the least and the largest.
     const SLOPE: f64 = 1.6;
+    const SLOPES: (f64, f64) = (0.5, 6.0);
+    /// A guess goes no further outside of what was tried.
+    const REACH: f64 = 2.5;
     let (low, high) = (f64::from(STEPS.0).ln(), f64::from(STEPS.1).ln());
-    // Logarithms of steps: the best that is within the limit, and the nearest that is not, with their values.
-    let (mut good, mut bad) = (None::<(f64, f64)>, None::<(f64, f64)>);
+    // Logarithms of steps: the best that is within the limit, the nearest that is not, and the last, with their values.
+    let (mut good, mut bad, mut last) = (None::<(f64, f64)>, None::<(f64, f64)>, None::<(f64, f64)>);
     let mut at = f64::from(DEFAULT_STEP).ln();
     for _ in 0..TRIALS {
         let log = (value(at.exp() as f32)?.max(1e-12) / limit).ln();
+        if std::env::var("TRIALS").is_ok() {
+            eprintln!("step {:.3} log {log:.4}", at.exp());
+        }
         if log <= 0.0 {
             good = Some((at, log));
             if log >= CLOSE.ln() {
@@ -158,16 +164,17 @@ fn search(limit: f64, mut value: impl FnMut(f32) -> Result<f64>, sign: f64) -> R
         } else {
             bad = Some((at, log));
         }
+        let slope =
+            last.map_or(SLOPE, |last| (sign * (log - last.1) / (at - last.0)).clamp(SLOPES.0, SLOPES.1));
+        last = Some((at, log));
         // A little inside of the limit.
-        let aim = 0.5 * CLOSE.ln();
+        let next = at + (sign * (0.5 * CLOSE.ln() - log) / slope).clamp(-REACH, REACH);
         let next = match (good, bad) {
-            (Some(good), Some(bad)) => {
-                let part = ((aim - good.1) / (bad.1 - good.1)).clamp(0.1, 0.9);
-                good.0 + part * (bad.0 - good.0)
+            (Some((good, _)), Some((bad, _))) => {
+                good + ((next - good) / (bad - good)).clamp(0.1, 0.9) * (bad - good)
             }
-            _ => at + sign * (aim - log) / SLOPE,
+            _ => next.clamp(low, high),
         };
-        let next = next.clamp(low, high);
         if (next - at).abs() < 1e-4 {
             break;
         }

@@ -53,21 +53,19 @@ impl State {
     }
 }
 
-/// The state from which an even level leads to `state`; an odd one leads there from `before(state ^ 2)`.
-const fn before(state: usize) -> usize {
-    if state < STATES / 2 { 2 * state } else { 2 * (state ^ 5) + 1 }
-}
+/// The state from which an even level leads to each state, and the one from which an odd one does.
+const EVEN_FROM: [usize; STATES] = [0, 2, 4, 6, 3, 1, 7, 5];
+const ODD_FROM: [usize; STATES] = [4, 6, 0, 2, 7, 5, 3, 1];
 
-/// What was best for one number: the magnitude of an even and an odd level of either quantiser, and a bit for each
-/// state, set where the best way into it is by the odd level.
+/// What was best for one number: the magnitude of an even and an odd level of either quantiser, and whether the best way
+/// into each state is by the odd level.
 struct Choice {
     magnitudes: [[u16; 2]; 2],
-    odd_ways: u8,
+    odd_ways: [bool; STATES],
 }
 
 /// Appends the values whose squared error, in squares of their unit, and `price` for each bit together are least, where
 /// `bits(i)[q][m]` are those of magnitude `m` at place `i` from quantiser `q`; the last counts for larger ones too.
-#[inline(always)]
 pub(crate) fn quantize<'a, const N: usize>(
     x: &[f32],
     step: f32,
@@ -75,49 +73,81 @@ pub(crate) fn quantize<'a, const N: usize>(
     bits: impl Fn(usize) -> [&'a [f32; N]; 2],
     values: &mut Vec<i32>,
 ) {
-    let inverse = 1.0 / (GRID * step);
-    let mut choices = Vec::with_capacity(x.len());
-    let mut costs = [f32::INFINITY; STATES];
-    costs[0] = 0.0;
-    for (i, x) in x.iter().enumerate() {
-        let x = x.abs() * inverse;
-        let bits = bits(i);
-        let (mut magnitudes, mut best) = ([[0u16; 2]; 2], [[f32::INFINITY; 2]; 2]);
-        for q in 0..2 {
-            let odd = q as f32;
-            let floor = ((x + odd) * 0.5).min(f32::from(MAX_LEVEL - 1)) as u16;
-            for m in [0, floor, floor + 1] {
-                let error = x - 2.0 * f32::from(m) + if m > 0 { odd } else { 0.0 };
-                let cost = error * error + price * bits[q][usize::from(m).min(N - 1)];
-                let parity = usize::from(m & 1);
-                if cost < best[q][parity] {
-                    (best[q][parity], magnitudes[q][parity]) = (cost, m);
-                }
+    pulp::Arch::new().dispatch(Search { x, inverse: 1.0 / (GRID * step), price, bits, values });
+}
+
+/// [`quantize`], by the Viterbi algorithm. A struct, so that its body is compiled for the vector unit.
+struct Search<'x, F> {
+    x: &'x [f32],
+    inverse: f32,
+    price: f32,
+    bits: F,
+    values: &'x mut Vec<i32>,
+}
+
+impl<'a, const N: usize, F: Fn(usize) -> [&'a [f32; N]; 2]> pulp::NullaryFnOnce for Search<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let mut choices = Vec::with_capacity(self.x.len());
+        let mut costs = [f32::INFINITY; STATES];
+        costs[0] = 0.0;
+        for (i, x) in self.x.iter().enumerate() {
+            let x = x.abs() * self.inverse;
+            let bits = (self.bits)(i);
+            // Loops rather than closures, which are not compiled for the vector unit.
+            let candidates = [candidates(x, 0, self.price, bits[0]), candidates(x, 1, self.price, bits[1])];
+            let (mut even, mut odd, mut odd_ways) = ([0.0; STATES], [0.0; STATES], [false; STATES]);
+            for state in 0..STATES {
+                let best = &candidates[state / (STATES / 2)];
+                even[state] = costs[EVEN_FROM[state]] + best[0].0;
+                odd[state] = costs[ODD_FROM[state]] + best[1].0;
             }
+            for state in 0..STATES {
+                odd_ways[state] = odd[state] < even[state];
+                costs[state] = if odd_ways[state] { odd[state] } else { even[state] };
+            }
+            // Only differences count, and the sums must not outgrow their precision. State 0 can always be reached.
+            let least = costs[0];
+            for cost in &mut costs {
+                *cost -= least;
+            }
+            let [[(_, a), (_, b)], [(_, c), (_, d)]] = candidates;
+            choices.push(Choice { magnitudes: [[a, b], [c, d]], odd_ways });
         }
-        let (mut next, mut odd_ways) = ([0.0f32; STATES], 0u8);
-        for (state, cost) in next.iter_mut().enumerate() {
-            let [even, odd] = best[state / (STATES / 2)];
-            let (even, odd) = (costs[before(state)] + even, costs[before(state ^ 2)] + odd);
-            *cost = even.min(odd);
-            odd_ways |= u8::from(odd < even) << state;
+        let mut state =
+            (0..STATES).fold(0, |best, state| if costs[state] < costs[best] { state } else { best });
+        let first = self.values.len();
+        self.values.resize(first + self.x.len(), 0);
+        for ((value, x), choice) in self.values[first..].iter_mut().zip(self.x).zip(&choices).rev() {
+            let odd = choice.odd_ways[state];
+            let q = state / (STATES / 2);
+            let m = i32::from(choice.magnitudes[q][usize::from(odd)]);
+            let magnitude = 2 * m - q as i32 * m.signum();
+            *value = if *x < 0.0 { -magnitude } else { magnitude };
+            state = if odd { ODD_FROM[state] } else { EVEN_FROM[state] };
         }
-        // Only differences count, and the sums must not outgrow their precision.
-        let least = next.iter().copied().fold(f32::INFINITY, f32::min);
-        costs = next.map(|cost| cost - least);
-        choices.push(Choice { magnitudes, odd_ways });
     }
-    let mut state = (0..STATES).fold(0, |best, state| if costs[state] < costs[best] { state } else { best });
-    let first = values.len();
-    values.resize(first + x.len(), 0);
-    for ((value, x), choice) in values[first..].iter_mut().zip(x).zip(&choices).rev() {
-        let odd = usize::from(choice.odd_ways >> state & 1);
-        let q = state / (STATES / 2);
-        let m = i32::from(choice.magnitudes[q][odd]);
-        let magnitude = 2 * m - q as i32 * m.signum();
-        *value = if *x < 0.0 { -magnitude } else { magnitude };
-        state = before(state ^ (2 * odd));
-    }
+}
+
+/// The best even and the best odd magnitude of a level of quantiser `q` for `x`, which is not negative, with their costs.
+#[inline(always)]
+fn candidates<const N: usize>(x: f32, q: usize, price: f32, bits: &[f32; N]) -> [(f32, u16); 2] {
+    let shift = q as f32;
+    // The two levels around x, whichever is even.
+    let floor = ((x + shift) * 0.5).min(f32::from(MAX_LEVEL - 1)) as u16;
+    let even = cost(floor + (floor & 1), x, shift, price, bits);
+    let odd = cost(floor + 1 - (floor & 1), x, shift, price, bits);
+    let zero = cost(0, x, shift, price, bits);
+    [if zero.0 <= even.0 { zero } else { even }, odd]
+}
+
+/// The cost of magnitude `m` for `x`, and that magnitude.
+#[inline(always)]
+fn cost<const N: usize>(m: u16, x: f32, shift: f32, price: f32, bits: &[f32; N]) -> (f32, u16) {
+    let error = x - 2.0 * f32::from(m) + if m > 0 { shift } else { 0.0 };
+    (error * error + price * bits[usize::from(m).min(N - 1)], m)
 }
 
 /// The levels of a sequence of values, by the quantiser that each is from.

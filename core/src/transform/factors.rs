@@ -12,7 +12,8 @@
 //! each component. Its gain gives it back its full projection on D, `c = s / (<u, a> <v, b>)`: a model feels a direction
 //! that is missing far more than noise in all of them. For the same reason each component makes up for half of the error
 //! that those before it have along its u and v. Where too little of a component is left (the squared cosine with
-//! its values is small) the noise would outweigh it, and it is dropped.
+//! its values is small) the noise would outweigh it, and it is dropped. The first that is no stronger than noise of that
+//! energy would be ends the list.
 //!
 //! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every
 //! component, its gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits
@@ -20,8 +21,11 @@
 //! a and 1 for b, q the quantiser that it is from, n = how many of the three components before have a value other than 0
 //! at the same place (0 to 3).
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::low_rank::expand_rows;
-use super::subspace::Source;
+use super::subspace::{Source, Triple};
 use crate::entropy::adaptive::{Decoder, Encoder};
 use crate::error::{Error, Result};
 use crate::quantize::trellis::{self, MAX_LEVEL, State};
@@ -30,8 +34,11 @@ use crate::wire::{Reader, Writer};
 /// The least squared cosine between a component and its levels, for a heavy delta; the second where the rest is coded as
 /// well, which then takes over what is dropped.
 const MIN_COS2: [f64; 2] = [0.15, 0.75];
+/// A component counts from so many times the energy on that the strongest one of noise has, `(sqrt(rows) + sqrt(cols))^2`
+/// of its variances (Marchenko and Pastur 1967).
+const ABOVE_NOISE: f64 = 1.1;
 /// How much of the errors before a component makes up for: all of them would cost more bits than it is worth.
-const FEEDBACK: f64 = 0.5;
+const FEEDBACK: f32 = 0.5;
 /// What a bit may cost at most, in squares of the values' unit.
 const PRICE: f32 = 0.15;
 /// From this part of the weights on a delta is coded as faithfully as its bits allow: then noise is what harms. The
@@ -50,13 +57,12 @@ const GAIN_CONTEXT: usize = 4 * CONTEXTS;
 pub(crate) struct Factors {
     rows: usize,
     cols: usize,
-    gains: Vec<f32>,
-    /// a and b, component-major.
-    left: Vec<i16>,
-    right: Vec<i16>,
-    /// `c[k] a[k, i]`, and b, as they are multiplied.
+    rank: usize,
+    /// `c[k] a[k, i]`, and b, as they are multiplied, component-major.
     coefficients: Vec<f32>,
     basis: Vec<f32>,
+    /// The adaptive stream.
+    stream: Vec<u8>,
 }
 
 impl Factors {
@@ -66,40 +72,10 @@ impl Factors {
         expand_rows(&self.basis, self.cols, coefficients, self.rows, delta);
     }
 
-    /// Number of components.
-    pub(crate) fn rank(&self) -> usize {
-        self.gains.len()
-    }
-
-    fn new(rows: usize, cols: usize, gains: Vec<f32>, left: Vec<i16>, right: Vec<i16>) -> Self {
-        let component = left.chunks_exact(rows.max(1)).zip(&gains);
-        let coefficients =
-            component.flat_map(|(a, &gain)| a.iter().map(move |&a| gain * f32::from(a))).collect();
-        let basis = right.iter().map(|&b| f32::from(b)).collect();
-        Self { rows, cols, gains, left, right, coefficients, basis }
-    }
-
     /// Appends the wire form.
     pub(crate) fn write(&self, out: &mut Writer) {
-        out.varint(self.gains.len() as u64);
-        let mut encoder = Encoder::new(GAIN_CONTEXT + 1);
-        (0..self.rank()).for_each(|k| self.put(k, &mut encoder));
-        out.bytes(&encoder.finish());
-    }
-
-    /// Appends component `k`.
-    fn put(&self, k: usize, encoder: &mut Encoder) {
-        encoder.forget();
-        let before = k.checked_sub(1).map_or(0, |k| gain_key(self.gains[k]));
-        encoder.put(GAIN_CONTEXT, gain_key(self.gains[k]) - before);
-        for (side, (values, n)) in [(&self.left, self.rows), (&self.right, self.cols)].into_iter().enumerate()
-        {
-            let mut state = State::default();
-            for i in 0..n {
-                let context = context(side, state.quantizer(), values, n, k, i);
-                encoder.put(context, state.level(values[k * n + i].into()));
-            }
-        }
+        out.varint(self.rank as u64);
+        out.bytes(&self.stream);
     }
 
     /// Inverse of [`Self::write`]. Errors: Limit above `limit` levels, Corrupt, Truncated.
@@ -109,14 +85,18 @@ impl Factors {
         if count > limit {
             return Err(Error::limit(format!("factors of {count} numbers")));
         }
-        let mut decoder = Decoder::new(input.bytes("levels of the factors")?, GAIN_CONTEXT + 1);
-        let (mut left, mut right) = (Vec::with_capacity(rank * rows), Vec::with_capacity(rank * cols));
-        let (mut gains, mut key) = (Vec::with_capacity(rank), 0i32);
+        let stream = input.bytes("levels of the factors")?;
+        let mut decoder = Decoder::new(stream, GAIN_CONTEXT + 1);
+        let mut components = Components::new(rows, cols);
+        let mut key = 0i32;
         for k in 0..rank {
             decoder.forget();
             key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
-            gains.push(gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?);
-            for (side, (values, n)) in [(&mut left, rows), (&mut right, cols)].into_iter().enumerate() {
+            let gain = gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?;
+            components.gains.push(gain);
+            for (side, n) in [rows, cols].into_iter().enumerate() {
+                let values = &mut components.values[side];
+                values.reserve(n);
                 let mut state = State::default();
                 for i in 0..n {
                     let level = decoder.take(context(side, state.quantizer(), values, n, k, i))?;
@@ -130,7 +110,53 @@ impl Factors {
         if !decoder.is_used_up() {
             return Err(Error::corrupt("bytes left over behind the levels of the factors"));
         }
-        Ok(Self::new(rows, cols, gains, left, right))
+        Ok(components.ready(stream.to_vec()))
+    }
+}
+
+/// Gains and values, component after component.
+struct Components {
+    rows: usize,
+    cols: usize,
+    gains: Vec<f32>,
+    /// a and b, component-major.
+    values: [Vec<i16>; 2],
+}
+
+impl Components {
+    fn new(rows: usize, cols: usize) -> Self {
+        Self { rows, cols, gains: Vec::new(), values: Default::default() }
+    }
+
+    /// a and b of component `k`.
+    fn get(&self, k: usize) -> [&[i16]; 2] {
+        [&self.values[0][k * self.rows..][..self.rows], &self.values[1][k * self.cols..][..self.cols]]
+    }
+
+    /// Appends a component, here and to a stream.
+    fn push(&mut self, gain: f32, values: [Vec<i16>; 2], encoder: &mut Encoder) {
+        encoder.forget();
+        encoder.put(GAIN_CONTEXT, gain_key(gain) - self.gains.last().map_or(0, |&gain| gain_key(gain)));
+        for (side, values) in values.into_iter().enumerate() {
+            let before = &self.values[side];
+            let mut state = State::default();
+            for (i, &value) in values.iter().enumerate() {
+                let context = context(side, state.quantizer(), before, values.len(), self.gains.len(), i);
+                encoder.put(context, state.level(value.into()));
+            }
+            self.values[side].extend(values);
+        }
+        self.gains.push(gain);
+    }
+
+    /// With the `stream` that holds them.
+    fn ready(self, stream: Vec<u8>) -> Factors {
+        let Self { rows, cols, gains, values: [left, right] } = self;
+        let component = left.chunks_exact(rows.max(1)).zip(&gains);
+        let coefficients =
+            component.flat_map(|(a, &gain)| a.iter().map(move |&a| gain * f32::from(a))).collect();
+        let basis = right.iter().map(|&b| f32::from(b)).collect();
+        Factors { rows, cols, rank: gains.len(), coefficients, basis, stream }
     }
 }
 
@@ -152,6 +178,32 @@ fn context(side: usize, q: usize, values: &[i16], n: usize, k: usize, i: usize) 
     (2 * side + q) * CONTEXTS + before
 }
 
+/// Leading singular triples of the deltas of a model: the part of the work that does not depend on the step, for those
+/// who try several.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Mutex<HashMap<(String, usize), Arc<Vec<Triple>>>>);
+
+impl Memory {
+    /// What `find` gives for the tensor `name` with so many triples asked for, once.
+    fn recall(&self, name: &str, rank: usize, find: impl FnOnce() -> Vec<Triple>) -> Arc<Vec<Triple>> {
+        /// Numbers that are kept, 512 MiB; what comes when there are more is found again each time.
+        const ROOM: usize = 1 << 27;
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.to_owned(), rank);
+        if let Some(triples) = known().get(&key) {
+            return Arc::clone(triples);
+        }
+        let found = Arc::new(find());
+        let numbers =
+            |triples: &[Triple]| triples.iter().map(|(image, v)| image.len() + v.len()).sum::<usize>();
+        let mut known = known();
+        if known.values().map(|triples| numbers(triples)).sum::<usize>() + numbers(&found) <= ROOM {
+            known.insert(key, Arc::clone(&found));
+        }
+        found
+    }
+}
+
 /// How a delta becomes factors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fit {
@@ -161,13 +213,16 @@ pub(crate) struct Fit {
     pub(crate) rank: usize,
     /// Whether the rest is coded as well.
     pub(crate) rest: bool,
-    /// Root mean square of the delta in those of the base.
+    /// Root mean square of the delta.
+    pub(crate) rms: f32,
+    /// The same in root mean squares of the base.
     pub(crate) relative: f32,
 }
 
 impl Fit {
-    /// The factors of the matrix that `source` gives in chunks, all finite. Does not depend on the number of threads.
-    pub(crate) fn run(self, source: &Source<'_>) -> Factors {
+    /// The factors of the matrix that `source` gives in chunks, all finite; `memory` may know it by a name. Does not
+    /// depend on the number of threads.
+    pub(crate) fn run(self, source: &Source<'_>, memory: Option<(&Memory, &str)>) -> Factors {
         /// Components looked at first, and how many times more where those do not suffice.
         const FIRST_RANK: usize = 64;
         const GROWTH: usize = 4;
@@ -177,15 +232,19 @@ impl Fit {
         let cols = source.cols;
         let rows = len.checked_div(cols).unwrap_or(0);
         if largest == 0.0 || rows == 0 {
-            return Factors::new(rows, cols, Vec::new(), Vec::new(), Vec::new());
+            return Components::new(rows, cols).ready(Vec::new());
         }
         let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
         let mut rank = FIRST_RANK.min(self.rank);
         loop {
-            let triples = source.leading_triples(rank, rows, scale, ITERATIONS);
+            let find = || source.leading_triples(rank, rows, scale, ITERATIONS);
+            let triples = match memory {
+                Some((memory, name)) => memory.recall(name, rank, find),
+                None => Arc::new(find()),
+            };
             let (found, weaker) = self.components(&triples, rows, cols);
             // The last ones of them are not exact enough to tell whether weaker ones are worth keeping.
-            if !weaker && found.rank() <= rank / 2 || triples.len() < rank || rank == self.rank {
+            if !weaker && found.rank <= rank / 2 || triples.len() < rank || rank == self.rank {
                 return found;
             }
             rank = self.rank.min(GROWTH * rank);
@@ -194,13 +253,22 @@ impl Fit {
 
     /// What is worth keeping of `triples` (images and right singular vectors), strongest first, and whether weaker ones may
     /// be.
-    fn components(self, triples: &[(Vec<f32>, Vec<f32>)], rows: usize, cols: usize) -> (Factors, bool) {
-        let mut found = Factors::new(rows, cols, Vec::new(), Vec::new(), Vec::new());
-        // Runs along for its prices.
+    fn components(self, triples: &[Triple], rows: usize, cols: usize) -> (Factors, bool) {
+        let mut found = Components::new(rows, cols);
+        // Its prices at each component are those of the stream so far.
         let mut encoder = Encoder::new(GAIN_CONTEXT + 1);
         let mut dropped = 0;
+        let edge = ABOVE_NOISE * ((rows as f64).sqrt() + (cols as f64).sqrt()).powi(2);
+        // What is not in the components so far, for each weight.
+        let mut variance = f64::from(self.rms).powi(2);
         for (image, v) in triples {
-            let Some((gain, a, b)) = self.component(image, v, &found, &encoder) else {
+            let energy = energy(image);
+            if energy < edge * variance {
+                dropped = TRIES;
+                break;
+            }
+            variance -= energy / (rows * cols) as f64;
+            let Some((gain, values)) = self.component(image, v, &found, &encoder) else {
                 dropped += 1;
                 if dropped == TRIES {
                     break;
@@ -208,12 +276,9 @@ impl Fit {
                 continue;
             };
             dropped = 0;
-            found.gains.push(gain);
-            found.left.extend(a);
-            found.right.extend(b);
-            found.put(found.rank() - 1, &mut encoder);
+            found.push(gain, values, &mut encoder);
         }
-        (Factors::new(rows, cols, found.gains, found.left, found.right), dropped < TRIES)
+        (found.ready(encoder.finish()), dropped < TRIES)
     }
 
     /// Gain and values of the component after those `found`, with the right singular vector `v` and its `image`
@@ -222,16 +287,16 @@ impl Fit {
         self,
         image: &[f32],
         v: &[f32],
-        found: &Factors,
+        found: &Components,
         encoder: &Encoder,
-    ) -> Option<(f32, Vec<i16>, Vec<i16>)> {
-        let (rows, cols) = (found.rows, found.cols);
+    ) -> Option<(f32, [Vec<i16>; 2])> {
         let s = energy(image).sqrt();
         let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| encoder.prices(context)).collect();
         let weight = (self.relative / HEAVY).min(1.0);
-        let quantize = |side: usize, x: &[f32], before: &[i16]| {
+        let quantize = |side: usize, x: &[f32]| {
+            let before = &found.values[side];
             let prices = |i| {
-                let context = context(side, 0, before, x.len(), found.rank(), i);
+                let context = context(side, 0, before, x.len(), found.gains.len(), i);
                 [&prices[context], &prices[context + CONTEXTS]]
             };
             let mut values = Vec::new();
@@ -239,17 +304,11 @@ impl Fit {
             values.into_iter().map(|value| value as i16).collect::<Vec<_>>()
         };
         let mut wanted = [image.to_vec(), v.iter().map(|&x| x * s as f32).collect()];
-        for (k, &gain) in found.gains.iter().enumerate() {
-            let before = [&found.left[k * rows..][..rows], &found.right[k * cols..][..cols]];
-            // What is there of u, and of v, in component k, where it should have nothing.
-            let leaks = [along(image, before[0]) / s, along(v, before[1])];
-            for side in 0..2 {
-                let part = (FEEDBACK * f64::from(gain) * leaks[1 - side]) as f32;
-                wanted[side].iter_mut().zip(before[side]).for_each(|(x, &y)| *x -= part * f32::from(y));
-            }
-        }
-        let a = quantize(0, &wanted[0], &found.left);
-        let b = quantize(1, &wanted[1], &found.right);
+        pulp::Arch::new().dispatch(Feedback { image, v, s: s as f32, found, wanted: &mut wanted });
+        let (a, b) = (quantize(0, &wanted[0]), quantize(1, &wanted[1]));
+        let along = |x: &[f32], values: &[i16]| -> f64 {
+            x.iter().zip(values).map(|(&x, &value)| f64::from(x) * f64::from(value)).sum()
+        };
         let size = |values: &[i16]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
         let (ua, vb) = (along(image, &a) / s, along(v, &b));
         let cos2 = (ua * ua / size(&a)) * (vb * vb / size(&b));
@@ -257,12 +316,53 @@ impl Fit {
         let gain = gain((((s / (ua * vb)) as f32).to_bits() as i32 + 0x8000) >> 16)?;
         // Not a number where all values of a side are 0.
         let least = if self.rest { MIN_COS2[1] } else { MIN_COS2[0] * f64::from(weight).sqrt() };
-        (cos2 >= least).then_some((gain, a, b))
+        (cos2 >= least).then_some((gain, [a, b]))
     }
 }
 
-fn along(x: &[f32], values: &[i16]) -> f64 {
-    x.iter().zip(values).map(|(&x, &value)| f64::from(x) * f64::from(value)).sum()
+/// Takes from what is `wanted` of a component, s u (the `image`) and s v, a part of what those `found` before have along
+/// u and v, where they should have nothing. A struct, so that its body is compiled for the vector unit.
+struct Feedback<'a> {
+    image: &'a [f32],
+    v: &'a [f32],
+    s: f32,
+    found: &'a Components,
+    wanted: &'a mut [Vec<f32>; 2],
+}
+
+impl pulp::NullaryFnOnce for Feedback<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let [to_a, to_b] = self.wanted;
+        for (k, &gain) in self.found.gains.iter().enumerate() {
+            let [a, b] = self.found.get(k);
+            let (along_u, along_v) = (dot(self.image, a) / self.s, dot(self.v, b));
+            subtract(FEEDBACK * gain * along_v, a, to_a);
+            subtract(FEEDBACK * gain * along_u, b, to_b);
+        }
+    }
+}
+
+/// Scalar product, in sums that the compiler can make vectors of.
+#[inline(always)]
+fn dot(x: &[f32], y: &[i16]) -> f32 {
+    const SUMS: usize = 16;
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<SUMS>(), y.as_chunks::<SUMS>());
+    let mut sums = [0.0; SUMS];
+    for (x, y) in x.iter().zip(y) {
+        (0..SUMS).for_each(|i| sums[i] += x[i] * f32::from(y[i]));
+    }
+    for half in [8, 4, 2, 1] {
+        (0..half).for_each(|i| sums[i] += sums[half + i]);
+    }
+    x_rest.iter().zip(y_rest).fold(sums[0], |sum, (&x, &y)| sum + x * f32::from(y))
+}
+
+#[inline(always)]
+fn subtract(factor: f32, values: &[i16], from: &mut [f32]) {
+    from.iter_mut().zip(values).for_each(|(x, &value)| *x -= factor * f32::from(value));
 }
 
 fn energy(x: &[f32]) -> f64 {

@@ -2,7 +2,7 @@
 
 use super::dct::{Dct, jpeg_band_table, jpeg_table};
 use super::dwt::Dwt;
-use super::factors::{Factors, Fit};
+use super::factors::{Factors, Fit, Memory};
 use super::low_rank::{self, LowRank, Params, Projector};
 use super::mask::Mask;
 use super::subspace;
@@ -54,13 +54,14 @@ pub(crate) type Source<'a> = dyn Fn(&Chunk, &mut Vec<f32>) + Sync + 'a;
 
 impl Transform {
     /// Learns from the delta what the transform needs (directions, angles, a threshold); `rms` is its root mean square,
-    /// and `base_rms` gives that of the base.
+    /// and `base_rms` gives that of the base. `memory` may know the delta by a name.
     pub(crate) fn fit(
         &self,
         grid: &Grid,
         rms: f32,
         base_rms: &dyn Fn() -> f32,
         source: &Source<'_>,
+        memory: Option<(&Memory, &str)>,
     ) -> Result<Fitted> {
         let chunk = |i: usize, out: &mut Vec<f32>| source(&grid.chunk(i), out);
         Ok(match self.clone() {
@@ -79,8 +80,8 @@ impl Transform {
                 let rest = self.rest_step() > 0.0;
                 let source = subspace::Source { cols: grid.cols, chunk_count: grid.chunks(), chunk: &chunk };
                 let step_size = (step * rms).max(f32::MIN_POSITIVE);
-                let fit = Fit { step: step_size, rank, rest, relative: rms / base_rms() };
-                Fitted::Factors(fit.run(&source), Asked { step, rank, rest })
+                let fit = Fit { step: step_size, rank, rest, rms, relative: rms / base_rms() };
+                Fitted::Factors(fit.run(&source, memory), Asked { step, rank, rest })
             }
             Self::Mask { keep, seed } => Fitted::Mask(Mask { keep, seed }),
             Self::Top { share } => {

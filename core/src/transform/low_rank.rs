@@ -210,28 +210,24 @@ impl pulp::NullaryFnOnce for Expansion<'_> {
 /// Weights of one row from column `start` on; coefficient k of that row is `coefficients[k * rows]`.
 #[inline(always)]
 fn expand(out: &mut [f32], basis: &[f32], cols: usize, start: usize, coefficients: &[f32], rows: usize) {
-    // -0 + x is x for every x, so that the first product is taken as it is.
-    out.fill(-0.0);
-    let mut components = basis.chunks_exact(cols * TOGETHER);
-    let mut k = 0;
-    for components in components.by_ref() {
-        let c: [f32; TOGETHER] = array::from_fn(|j| coefficients[(k + j) * rows]);
-        add_products(out, c, array::from_fn(|j| &components[j * cols + start..]));
-        k += TOGETHER;
-    }
-    for component in components.remainder().chunks_exact(cols) {
-        add_products(out, [coefficients[k * rows]], [&component[start..]]);
-        k += 1;
+    // Nothing that is added to a zero of positive sign makes it a negative one, so that products with 0 can be left out.
+    out.fill(0.0);
+    let components = basis.chunks_exact(cols).zip(coefficients.iter().step_by(rows));
+    let mut components = components.filter(|(_, c)| **c != 0.0).map(|(v, &c)| (c, &v[start..]));
+    while let Some(first) = components.next() {
+        let mut rest = || components.next().unwrap_or((0.0, first.1));
+        let together: [_; TOGETHER] = array::from_fn(|k| if k == 0 { first } else { rest() });
+        add_products(out, together);
     }
 }
 
-/// `out += c[0] * v[0]`, then `out += c[1] * v[1]` ..., element by element.
+/// `out += c * v` for each (c, v) in turn, element by element.
 #[inline(always)]
-fn add_products<const K: usize>(out: &mut [f32], c: [f32; K], v: [&[f32]; K]) {
-    let v = v.map(|v| &v[..out.len()]);
+fn add_products(out: &mut [f32], products: [(f32, &[f32]); TOGETHER]) {
+    let products = products.map(|(c, v)| (c, &v[..out.len()]));
     for (j, out) in out.iter_mut().enumerate() {
-        for k in 0..K {
-            *out += c[k] * v[k][j];
+        for (c, v) in products {
+            *out += c * v[j];
         }
     }
 }

@@ -36,6 +36,7 @@ use std::str::FromStr;
 
 pub(crate) use blocks::Blocks;
 pub use dwt::Keep;
+pub(crate) use factors::Memory;
 pub(crate) use fitted::{Band, Fitted, Source};
 pub(crate) use grid::{Chunk, Grid};
 pub use lattice::Lattice;

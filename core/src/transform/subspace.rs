@@ -13,6 +13,9 @@ pub(super) struct Source<'a> {
     pub(super) chunk: &'a (dyn Fn(usize, &mut Vec<f32>) + Sync),
 }
 
+/// `s u` and `v` of a singular triple s, u, v.
+pub(super) type Triple = (Vec<f32>, Vec<f32>);
+
 impl Source<'_> {
     /// Number of weights and the largest magnitude (NaN if there is one).
     pub(super) fn survey(&self) -> (usize, f32) {
@@ -26,7 +29,7 @@ impl Source<'_> {
         (len, f32::from_bits(largest))
     }
 
-    /// The leading singular triples as pairs `(s u, v)`, at most `rank`, v of unit length, the strongest first. `scale`
+    /// The leading singular triples, at most `rank`, the strongest first, v of unit length. `scale`
     /// brings the largest weight near 1, so that squares neither vanish nor overflow; 4 iterations come within a
     /// hundredth of the optimum.
     pub(super) fn leading_triples(
@@ -35,7 +38,7 @@ impl Source<'_> {
         rows: usize,
         scale: f32,
         iterations: usize,
-    ) -> Vec<(Vec<f32>, Vec<f32>)> {
+    ) -> Vec<Triple> {
         /// More directions than asked for: the subspace of the leading ones converges much faster.
         const OVERSAMPLING: usize = 8;
         let k = rank.saturating_add(OVERSAMPLING).min(rows).min(self.cols);
