@@ -79,13 +79,13 @@ impl<'a> Case<'a> {
     /// The classes that we find.
     fn own_classes(&self, plan: &Plan) -> Vec<u8> {
         let survey = Survey::take(&self.grid, plan, &self.source()).unwrap();
-        let transform = plan.transform.fit(&self.grid, 1.0, &|| 1.0, &self.source()).unwrap();
+        let transform = plan.transform.fit(&self.grid, 1.0, &|| 1.0, &self.source(), None).unwrap();
         survey.classes(&self.grid, &transform, &plan.quantizer, &self.source()).unwrap()
     }
 
     /// The coding with the recorded classes.
     fn coding(&self, plan: &Plan) -> Coding {
-        let transform = plan.transform.fit(&self.grid, 1.0, &|| 1.0, &self.source()).unwrap();
+        let transform = plan.transform.fit(&self.grid, 1.0, &|| 1.0, &self.source(), None).unwrap();
         let rms = Survey::take(&self.grid, plan, &self.source()).unwrap().rms();
         let classes = if plan.quantizer.classes().len() > 1 { self.classes(plan) } else { Vec::new() };
         Coding::new(self.grid, transform, plan.quantizer.clone(), classes, rms)
@@ -405,7 +405,7 @@ fn stages_have_the_recorded_scores_and_classes() {
                     .parse()
                     .unwrap();
             let survey = Survey::take(&grid, &plan, &source).unwrap();
-            let transform = plan.transform.fit(&grid, 1.0, &|| 1.0, &source).unwrap();
+            let transform = plan.transform.fit(&grid, 1.0, &|| 1.0, &source, None).unwrap();
             let energies = match importance {
                 "pre" => survey.energies.clone(),
                 _ => transform.corner_energies(delta, &grid.chunk(0), 4).unwrap(),

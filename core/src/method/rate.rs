@@ -153,9 +153,6 @@ fn search(limit: f64, mut value: impl FnMut(f32) -> Result<f64>, sign: f64) -> R
     let mut at = f64::from(DEFAULT_STEP).ln();
     for _ in 0..TRIALS {
         let log = (value(at.exp() as f32)?.max(1e-12) / limit).ln();
-        if std::env::var("TRIALS").is_ok() {
-            eprintln!("step {:.3} log {log:.4}", at.exp());
-        }
         if log <= 0.0 {
             good = Some((at, log));
             if log >= CLOSE.ln() {

@@ -1,7 +1,7 @@
 //! Method `auto`: the delta D (rows x cols) as coarse singular factors, and, where the rate allows, a rotated rest.
 //!
 //! ```text
-//! D'[i, j] = c[0] a[0, i] * b[0, j] + c[1] a[1, i] * b[1, j] + ...       (from left to right, no fused multiply-add)
+//! D'[i, j] = 0 + c[0] a[0, i] * b[0, j] + c[1] a[1, i] * b[1, j] + ...   (from left to right, no fused multiply-add)
 //! ```
 //!
 //! in `f32`, with small integers a (rank x rows) and b (rank x cols), mostly -1, 0 and 1, and a gain c[k]; the product
@@ -16,7 +16,7 @@
 //! energy would be ends the list.
 //!
 //! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every
-//! component, its gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits
+//! component, before which the stream forgets, its gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits
 //! from those of the gain before (0 at first), in the context 16. The context of a level is `8 t + 4 q + n`, t = 0 for
 //! a and 1 for b, q the quantiser that it is from, n = how many of the three components before have a value other than 0
 //! at the same place (0 to 3).
@@ -224,8 +224,8 @@ impl Fit {
     /// depend on the number of threads.
     pub(crate) fn run(self, source: &Source<'_>, memory: Option<(&Memory, &str)>) -> Factors {
         /// Components looked at first, and how many times more where those do not suffice.
-        const FIRST_RANK: usize = 64;
-        const GROWTH: usize = 4;
+        const FIRST_RANK: usize = 32;
+        const GROWTH: usize = 2;
         /// More change bytes and error by a hundredth.
         const ITERATIONS: usize = 1;
         let (len, largest) = source.survey();
@@ -235,19 +235,21 @@ impl Fit {
             return Components::new(rows, cols).ready(Vec::new());
         }
         let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
-        let mut rank = FIRST_RANK.min(self.rank);
+        let most = self.rank.min(rows).min(cols);
+        let mut rank = FIRST_RANK.min(most);
+        let mut triples = Arc::<Vec<Triple>>::default();
         loop {
-            let find = || source.leading_triples(rank, rows, scale, ITERATIONS);
-            let triples = match memory {
+            let find = || source.leading_triples(&triples, rank, rows, scale, ITERATIONS);
+            triples = match memory {
                 Some((memory, name)) => memory.recall(name, rank, find),
                 None => Arc::new(find()),
             };
             let (found, weaker) = self.components(&triples, rows, cols);
             // The last ones of them are not exact enough to tell whether weaker ones are worth keeping.
-            if !weaker && found.rank <= rank / 2 || triples.len() < rank || rank == self.rank {
+            if !weaker && found.rank <= rank / 2 || triples.len() < rank || rank == most {
                 return found;
             }
-            rank = self.rank.min(GROWTH * rank);
+            rank = most.min(GROWTH * rank);
         }
     }
 

@@ -5,7 +5,7 @@
 //! of its rounding, and need only a chunk of rows:
 //!
 //! ```text
-//! D'[i, j] = C[i, 0] * V'[j, 0] + C[i, 1] * V'[j, 1] + ...      (f32, from left to right, no fused multiply-add)
+//! D'[i, j] = 0 + C[i, 0] * V'[j, 0] + C[i, 1] * V'[j, 1] + ...  (f32, from left to right, no fused multiply-add)
 //! V'[j, k] = lo[k] + level[j, k] * step[k],  step[k] = (hi[k] - lo[k]) / (2^bits - 1)                      (f32)
 //! ```
 
@@ -265,8 +265,8 @@ pub(crate) fn fit(
     }
     const ITERATIONS: usize = 4;
     let mut levels = Vec::new();
-    for (_, component) in source.leading_triples(rank, rows, 1.0 / largest.max(f32::MIN_POSITIVE), ITERATIONS)
-    {
+    let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
+    for (_, component) in source.leading_triples(&[], rank, rows, scale, ITERATIONS) {
         params.ranges.push(quantize(&component, bits, &mut levels));
     }
     LowRank::new(params, levels)
@@ -464,8 +464,8 @@ mod tests {
                         let (lo, hi) = model.params.ranges[k];
                         lo + f32::from(model.levels[k * cols + j]) * ((hi - lo) / 63.0)
                     };
-                    let mut expected = coefficients[i] * value(0);
-                    for k in 1..rank {
+                    let mut expected = 0.0;
+                    for k in 0..rank {
                         expected += coefficients[k * rows + i] * value(k);
                     }
                     assert_eq!(found[i * cols + j].to_bits(), expected.to_bits(), "{rows} {cols} {i} {j}");

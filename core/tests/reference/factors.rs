@@ -145,7 +145,7 @@ impl Factors {
     /// The weight in a row and a column, without the rest.
     pub fn weight(&self, row: usize, col: usize) -> f32 {
         let product = |k: usize| (self.gains[k] * self.a[k][row] as f32) * self.b[k][col] as f32;
-        (0..self.gains.len()).map(product).reduce(|sum, next| sum + next).unwrap_or(0.0)
+        (0..self.gains.len()).map(product).fold(0.0, |sum, next| sum + next)
     }
 }
 

@@ -387,7 +387,7 @@ impl Decoder {
                     for (at, out) in delta.iter_mut().enumerate() {
                         let (row, col) = (at / self.cols, at % self.cols);
                         let product = |k: usize| values[k * chunk.rows + row] * basis[k * self.cols + col];
-                        *out = (0..*rank).map(product).reduce(|sum, next| sum + next).unwrap_or(0.0);
+                        *out = (0..*rank).map(product).fold(0.0, |sum, next| sum + next);
                     }
                 }
                 Transform::Factors(factors) => {
