@@ -51,29 +51,23 @@ pub fn compress(
     check_names(&infos)?;
     check_output(output, base, finetuned, options)?;
     let distance = check_related(base, finetuned, &pairing, options)?;
-    let target = options.selection.default_recipe().target();
-    let job = Job {
-        start,
-        base,
-        finetuned,
-        pairing,
-        side_entries: side_entries(base, finetuned)?,
-        memory: target.map(|_| Memory::default()),
-    };
+    let job = Job { start, base, finetuned, pairing, side_entries: side_entries(base, finetuned)? };
     let mut options = options.clone();
-    if let Some(target) = target {
+    let mut memory = None::<Memory>;
+    if let Some(target) = options.selection.default_recipe().target() {
         let bytes = finetuned.weight_bytes();
         let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
         let facts = Facts { weights, bytes, distance: distance * distance };
         let mut trial = |step: f32| {
             let selection = options.selection.resolved(step)?;
             let options = CompressOptions { selection, dry_run: true, ..options.clone() };
-            job.run(output, &options, progress).map(|summary| outcome(&summary))
+            let memory = memory.get_or_insert_default();
+            job.run(output, &options, Some(memory), progress).map(|summary| outcome(&summary))
         };
         let step = rate::step(target, facts, &mut trial)?;
         options.selection = options.selection.resolved(step)?;
     }
-    job.run(output, &options, progress)
+    job.run(output, &options, memory.as_ref(), progress)
 }
 
 /// Fails where `output` exists and must not be replaced, or is one of the models.
@@ -97,11 +91,16 @@ struct Job<'a> {
     pairing: Pairing,
     /// Names and contents of the entries that hold no tensor.
     side_entries: Vec<(String, Vec<u8>)>,
-    memory: Option<Memory>,
 }
 
 impl Job<'_> {
-    fn run(&self, output: &Path, options: &CompressOptions, progress: &dyn Progress) -> Result<Summary> {
+    fn run(
+        &self,
+        output: &Path,
+        options: &CompressOptions,
+        memory: Option<&Memory>,
+        progress: &dyn Progress,
+    ) -> Result<Summary> {
         let Self { base, finetuned, pairing, side_entries, .. } = self;
         let mut file = FileWriter::create(&output::parent(output))?;
         let ties = Ties::find(finetuned, pairing, &options.selection);
@@ -122,7 +121,7 @@ impl Job<'_> {
             Ok(())
         };
         with_bounded_memory(&[base, finetuned], || {
-            self.encode_tensors(&selection, &ties, progress, &mut add)
+            self.encode_tensors(&selection, &ties, memory, progress, &mut add)
         })?;
         ties.share_errors(&mut tensors);
         side_entries.iter().try_for_each(|(name, entry)| file.add(name, entry))?;
@@ -160,6 +159,7 @@ impl Job<'_> {
         &self,
         selection: &Selection,
         ties: &Ties,
+        memory: Option<&Memory>,
         progress: &dyn Progress,
         sink: &mut dyn FnMut(&PairLink, Encoded) -> Result<()>,
     ) -> Result<()> {
@@ -175,9 +175,8 @@ impl Job<'_> {
             windows.get(i + 1).into_iter().copied().flatten().for_each(prefetch);
             let encode_one = |link: &PairLink| {
                 check_cancelled(progress)?;
-                let encoded =
-                    encode(base, finetuned, link, ties.target(&link.name), selection, self.memory.as_ref())
-                        .map_err(|e| e.in_tensor(&link.name))?;
+                let encoded = encode(base, finetuned, link, ties.target(&link.name), selection, memory)
+                    .map_err(|e| e.in_tensor(&link.name))?;
                 progress.advance(bytes_of(&link.name) as u64);
                 Ok(encoded)
             };

@@ -55,7 +55,7 @@ impl Probability {
             weights
         };
         let weight = WEIGHTS[usize::from(self.seen)];
-        let part = |of: u32| (of * weight >> 16) as u16;
+        let part = |of: u32| ((of * weight) >> 16) as u16;
         if bit {
             self.zero -= part(self.zero.into());
         } else {

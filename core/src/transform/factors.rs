@@ -179,13 +179,15 @@ fn context(side: usize, q: usize, values: &[i16], n: usize, k: usize, i: usize) 
 }
 
 /// Leading singular triples of the deltas of a model: the part of the work that does not depend on the step, for those
-/// who try several.
+/// who try several. By the name of the tensor and how many were asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<HashMap<(String, usize), Arc<Vec<Triple>>>>);
+pub(crate) struct Memory(Mutex<HashMap<(String, usize), Triples>>);
+
+type Triples = Arc<Vec<Triple>>;
 
 impl Memory {
     /// What `find` gives for the tensor `name` with so many triples asked for, once.
-    fn recall(&self, name: &str, rank: usize, find: impl FnOnce() -> Vec<Triple>) -> Arc<Vec<Triple>> {
+    fn recall(&self, name: &str, rank: usize, find: impl FnOnce() -> Vec<Triple>) -> Triples {
         /// Numbers that are kept, 512 MiB; what comes when there are more is found again each time.
         const ROOM: usize = 1 << 27;
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,7 +239,7 @@ impl Fit {
         let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
         let most = self.rank.min(rows).min(cols);
         let mut rank = FIRST_RANK.min(most);
-        let mut triples = Arc::<Vec<Triple>>::default();
+        let mut triples = Triples::default();
         loop {
             let find = || source.leading_triples(&triples, rank, rows, scale, ITERATIONS);
             triples = match memory {
