@@ -149,3 +149,13 @@ fn compressing_twice_gives_the_same_bytes_on_any_number_of_threads() {
         assert!(bytes(1) == bytes(5), "{}: another file on five threads than on one", case.name);
     }
 }
+
+/// The trials before leave nothing behind in the file.
+#[test]
+fn auto_gives_the_file_of_the_factors_that_it_found() {
+    let disk = pairs::plain().write();
+    let found = fs::read(disk.compress("auto size=5000").unwrap()).unwrap();
+    let recipe = reference::File::open(&found).metadata["recipe"].clone();
+    assert!(recipe.starts_with("factors step=") && !recipe.starts_with("factors step=13 "), "{recipe}");
+    assert!(fs::read(disk.compress(&recipe).unwrap()).unwrap() == found, "{recipe} gives another file");
+}

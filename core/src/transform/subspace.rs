@@ -162,3 +162,39 @@ pub(super) fn noise(index: u64) -> f32 {
     x ^= x >> 31;
     (0..4).map(|i| (x >> (16 * i) & 0xffff) as f32 - 32767.5).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Triples that are added to others are as good as those found together, also where no more than rounding is left to
+    /// find.
+    #[test]
+    fn known_triples_change_little() {
+        let (rows, cols) = (90, 70);
+        for strength in [vec![3.0, 2.0], (0..60).map(|k| 0.9f32.powi(k)).collect::<Vec<_>>()] {
+            let component =
+                |k: usize, i: usize, n: usize| noise((k * 1000 + i) as u64) / (65536.0 * (n as f32).sqrt());
+            let weight = |i: usize, j: usize| -> f32 {
+                let one =
+                    |(k, s): (usize, &f32)| s * component(2 * k, i, rows) * component(2 * k + 1, j, cols);
+                strength.iter().enumerate().map(one).sum()
+            };
+            let chunk = |i: usize, out: &mut Vec<f32>| {
+                *out = (30 * i..30 * i + 30)
+                    .flat_map(|i| (0..cols).map(move |j| (i, j)))
+                    .map(|(i, j)| weight(i, j))
+                    .collect();
+            };
+            let source = Source { cols, chunk_count: rows / 30, chunk: &chunk };
+            let triples = |known: &[Triple], rank| source.leading_triples(known, rank, rows, 1.0, 2);
+            let at_once = triples(&[], 40);
+            let in_parts = triples(&triples(&triples(&[], 10), 20), 40);
+            let energy = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>();
+            for (k, (a, b)) in at_once.iter().zip(&in_parts).take(30.min(strength.len())).enumerate() {
+                let (s, t) = (energy(&a.0).sqrt(), energy(&b.0).sqrt());
+                assert!((s - t).abs() < 0.02 * s && (energy(&b.1) - 1.0).abs() < 1e-3, "{k}: {s} {t}");
+            }
+        }
+    }
+}
