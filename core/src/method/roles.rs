@@ -2,7 +2,7 @@
 //!
 //! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
 //! What reads the input is the first of all. The table that gives the logits of a language model is read as it is. Of a
-//! table of tokens an input sees few rows. Measured in docs/auto.md.
+//! table of tokens an input sees few rows.
 
 use std::collections::BTreeMap;
 
