@@ -28,6 +28,7 @@ use super::low_rank::expand_rows;
 use super::subspace::{Source, Triple};
 use crate::entropy::adaptive::{Decoder, Encoder};
 use crate::error::{Error, Result};
+use crate::plan::energy;
 use crate::quantize::trellis::{self, MAX_LEVEL, State};
 use crate::wire::{Reader, Writer};
 
@@ -272,7 +273,7 @@ impl Fit {
                 break;
             }
             variance -= energy / (rows * cols) as f64;
-            let Some((gain, values)) = self.component(image, v, &found, &encoder) else {
+            let Some((gain, values)) = self.component((energy.sqrt(), image, v), &found, &encoder) else {
                 dropped += 1;
                 if dropped == TRIES {
                     break;
@@ -285,16 +286,14 @@ impl Fit {
         (found.ready(encoder.finish()), dropped < TRIES)
     }
 
-    /// Gain and values of the component after those `found`, with the right singular vector `v` and its `image`
-    /// D v = s u; none where too little is left of it.
+    /// Gain and values of the component after those `found`, with the singular value `s`, the right singular vector `v` and its
+    /// `image` D v = s u; none where too little is left of it.
     fn component(
         self,
-        image: &[f32],
-        v: &[f32],
+        (s, image, v): (f64, &[f32], &[f32]),
         found: &Components,
         encoder: &Encoder,
     ) -> Option<(f32, [Vec<i16>; 2])> {
-        let s = energy(image).sqrt();
         let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| encoder.prices(context)).collect();
         let weight = (self.relative / HEAVY).min(1.0);
         let quantize = |side: usize, x: &[f32]| {
@@ -367,8 +366,4 @@ fn dot(x: &[f32], y: &[i16]) -> f32 {
 #[inline(always)]
 fn subtract(factor: f32, values: &[i16], from: &mut [f32]) {
     from.iter_mut().zip(values).for_each(|(x, &value)| *x -= factor * f32::from(value));
-}
-
-fn energy(x: &[f32]) -> f64 {
-    x.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
 }

@@ -64,7 +64,7 @@ impl Source<'_> {
             all.extend_from_slice(&images);
             all
         };
-        let images = self.sum(scale, Vec::new(), k * k, add, join);
+        let images = self.sum(scale, Vec::new(), 0, add, join);
         let new_images = DMatrixView::from_slice(&images, new, images.len() / new.max(1));
         // D V for all directions, a column for each row of D, and the directions.
         let mut images =
