@@ -1,6 +1,8 @@
 //! One chunk's delta to levels and back: transform and quantiser together, block by block.
 
+use super::Scratch;
 use crate::error::Result;
+use crate::plan::{Moments, Rescale, energy};
 use crate::quantize::{MinMax, Quantizer, dequantize_band, quantize_band, rest, uniform};
 use crate::transform::{Band, Blocks, Chunk, Fitted, Grid};
 
@@ -127,11 +129,46 @@ impl Coding {
         delta: &mut Vec<f32>,
     ) -> Result<()> {
         let which = self.transformed(chunk);
-        let bands = self.transform.bands(chunk, levels.positions.len());
-        coeffs.resize(which.len() * bands.iter().map(|band| band.len).sum::<usize>(), 0.0);
         delta.resize(chunk.len(), 0.0);
-        pulp::Arch::new().dispatch(Dequantize { coding: self, levels, bands: &bands, chunk, coeffs, delta });
+        self.values(levels, chunk, which.len(), coeffs, delta);
         self.transform.inverse(coeffs, &levels.positions, chunk, &which, delta)
+    }
+
+    /// The coefficients of `blocks` blocks of a chunk in `coeffs`, and the weights of its other blocks in `delta`.
+    fn values(
+        &self,
+        levels: &Levels,
+        chunk: &Chunk,
+        blocks: usize,
+        coeffs: &mut Vec<f32>,
+        delta: &mut [f32],
+    ) {
+        let bands = self.transform.bands(chunk, levels.positions.len());
+        coeffs.resize(blocks * bands.iter().map(|band| band.len).sum::<usize>(), 0.0);
+        pulp::Arch::new().dispatch(Dequantize { coding: self, levels, bands: &bands, chunk, coeffs, delta });
+    }
+
+    /// The sums that `rescale` needs over a chunk's `delta` and what its `levels` restore, after [`Self::quantize`] has
+    /// put its coefficients into `coeffs`; `restored` is scratch.
+    pub(super) fn moments(
+        &self,
+        rescale: Rescale,
+        chunk: &Chunk,
+        Scratch { delta, restored, coeffs, levels }: &mut Scratch,
+    ) -> Result<Moments> {
+        match (rescale, self.transform.gain_of_selected()) {
+            (Rescale::None, _) => Ok(Moments::of(rescale, delta, &[])),
+            // The other weights restore nothing that would have to be added up.
+            (Rescale::Unbiased, Some(gain)) => {
+                self.values(levels, chunk, 1, restored, &mut []);
+                let (kept, gain) = (Moments::of(rescale, coeffs, restored), f64::from(gain));
+                Ok(Moments { dd: energy(delta), dr: gain * kept.dr, rr: gain * gain * kept.rr, ..kept })
+            }
+            _ => {
+                self.dequantize(levels, chunk, coeffs, restored)?;
+                Ok(Moments::of(rescale, delta, restored))
+            }
+        }
     }
 }
 

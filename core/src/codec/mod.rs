@@ -61,14 +61,11 @@ pub(crate) fn encode_tensor(
     let mut coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 
     let rescale = if coding.keeps_means_alone() { Rescale::None } else { plan.rescale };
-    let coded = in_chunks(&coding.grid, |chunk, Scratch { delta, restored, coeffs, levels }| {
-        source(chunk, delta);
-        coding.quantize(delta, chunk, coeffs, levels);
-        if rescale == Rescale::None {
-            return Ok((Packed::new(&coding, levels), Moments::of(rescale, delta, &[])));
-        }
-        coding.dequantize(levels, chunk, coeffs, restored)?;
-        Ok((Packed::new(&coding, levels), Moments::of(rescale, delta, restored)))
+    let coded = in_chunks(&coding.grid, |chunk, scratch| {
+        source(chunk, &mut scratch.delta);
+        coding.quantize(&scratch.delta, chunk, &mut scratch.coeffs, &mut scratch.levels);
+        let moments = coding.moments(rescale, chunk, scratch)?;
+        Ok((Packed::new(&coding, &mut scratch.levels), moments))
     });
     let (packed, moments): (Vec<Packed>, Vec<Moments>) =
         coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
@@ -79,8 +76,7 @@ pub(crate) fn encode_tensor(
     }
     let factor = rescale.factor(&moments);
     let levels_of = |i: usize, chunk: &Chunk, levels: &mut Levels| packed[i].unpack(&coding, chunk, levels);
-    let off = |chunk: &Chunk, bytes: &[u8]| distance((dtype, bytes), part(pair.finetuned, chunk));
-    let error = restore(&coding, factor, &levels_of, pair.base, dtype, &off, sink)?;
+    let error = restore(&coding, factor, &levels_of, pair.base, dtype, Some(pair.finetuned), sink)?;
     let payload = payload::write(&coding, factor, &packed)?;
     Ok(Some(Coded { payload, energy: moments.dd, error }))
 }
@@ -93,7 +89,7 @@ pub(crate) fn decode_tensor(
     sink: &mut Sink<'_>,
 ) -> Result<()> {
     let levels_of = |i: usize, chunk: &Chunk, levels: &mut Levels| payload.levels(i, chunk, levels);
-    restore(&payload.coding, payload.factor, &levels_of, base, dtype, &|_, _| Ok(0.0), sink)?;
+    restore(&payload.coding, payload.factor, &levels_of, base, dtype, None, sink)?;
     Ok(())
 }
 
@@ -101,7 +97,6 @@ pub(crate) fn decode_tensor(
 pub(crate) fn distance(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
     // So few that they stay in the nearest cache.
     const PIECE: usize = 1 << 10;
-    let size = |dtype: Dtype| dtype.bitsize() / 8;
     let mut difference = [0.0; PIECE];
     let mut sum = 0.0;
     for (x, y) in a.1.chunks(PIECE * size(a.0)).zip(b.1.chunks(PIECE * size(b.0))) {
@@ -112,39 +107,40 @@ pub(crate) fn distance(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
     Ok(sum)
 }
 
+fn size(dtype: Dtype) -> usize {
+    dtype.bitsize() / 8
+}
+
 /// Receives the bytes of a tensor, in order.
 pub(crate) type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 /// Fetches the levels of a chunk of that number.
 type LevelsOf<'a> = dyn Fn(usize, &Chunk, &mut Levels) -> Result<()> + Sync + 'a;
-/// Measures the bytes of a chunk of the result.
-type Measure<'a> = dyn Fn(&Chunk, &[u8]) -> Result<f64> + Sync + 'a;
 
-/// Feeds base + factor * reconstruction to `sink`, some chunks at a time; gives the sum of what `measure` says of each
-/// chunk while it is in the cache.
+/// Feeds base + factor * reconstruction to `sink`, some chunks at a time; gives the sum of squares of what that is off
+/// by from `truth`.
 fn restore(
     coding: &Coding,
     factor: f32,
     levels_of: &LevelsOf<'_>,
     base: (Dtype, &[u8]),
     dtype: Dtype,
-    measure: &Measure<'_>,
+    truth: Option<(Dtype, &[u8])>,
     sink: &mut Sink<'_>,
 ) -> Result<f64> {
     thread_local!(static BUFFER: Cell<Vec<u8>> = Cell::default());
     // One a thread, so that they are still in the cache when the sink gets them.
     let batch = rayon::current_num_threads();
     let mut sum = 0.0;
-    let size = dtype.bitsize() / 8;
     let mut buffer = BUFFER.take();
     for first in (0..coding.grid.chunks()).step_by(batch) {
         let numbers = first..coding.grid.chunks().min(first + batch);
         let chunks: Vec<_> = numbers.map(|i| (i, coding.grid.chunk(i))).collect();
-        buffer.resize(chunks.iter().map(|(_, chunk)| chunk.len() * size).sum(), 0);
+        buffer.resize(chunks.iter().map(|(_, chunk)| chunk.len() * size(dtype)).sum(), 0);
         let mut rest = buffer.as_mut_slice();
         let mut work = Vec::with_capacity(chunks.len());
         for (i, chunk) in chunks {
-            let (out, tail) = rest.split_at_mut(chunk.len() * size);
+            let (out, tail) = rest.split_at_mut(chunk.len() * size(dtype));
             rest = tail;
             work.push((i, chunk, out));
         }
@@ -153,7 +149,7 @@ fn restore(
                 levels_of(i, &chunk, levels)?;
                 coding.dequantize(levels, &chunk, coeffs, restored)?;
                 delta::apply(part(base, &chunk), restored, factor, dtype, out)?;
-                measure(&chunk, out)
+                truth.map_or(Ok(0.0), |truth| distance((dtype, out), part(truth, &chunk)))
             })
         });
         // In the order of the chunks, so that it does not depend on the threads.
@@ -212,7 +208,7 @@ impl Pair<'_> {
 
 /// The elements of `chunk`.
 fn part<'a>((dtype, bytes): (Dtype, &'a [u8]), chunk: &Chunk) -> (Dtype, &'a [u8]) {
-    (dtype, bytes.get(chunk.bytes(dtype.bitsize() / 8)).unwrap_or_default())
+    (dtype, bytes.get(chunk.bytes(size(dtype))).unwrap_or_default())
 }
 
 /// What is known of a delta before it is coded: the energy (sum of squares) of each block.

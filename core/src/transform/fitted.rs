@@ -178,6 +178,15 @@ impl Fitted {
         matches!(self, Self::Factors(_, Asked { rest: false, .. }))
     }
 
+    /// Where coefficients are single weights, of which the others come back as 0: the gain that they come back with.
+    pub(crate) fn gain_of_selected(&self) -> Option<f32> {
+        match self {
+            Self::Mask(mask) => Some(mask.gain()),
+            Self::Top(..) => Some(1.0),
+            _ => None,
+        }
+    }
+
     /// Whether positions are part of the coefficients and have to be stored.
     pub(crate) fn stores_positions(&self) -> bool {
         matches!(self, Self::Top(..))

@@ -20,7 +20,7 @@
 //! and the weight is kept iff h <= limit, where limit + 1 = round(keep * 2^32) (halves up), at least 1.
 
 use crate::error::Result;
-use crate::transform::top::{gather, push_set_bits, scatter, set_bits};
+use crate::transform::top::{Positions, gather, scatter, set_bits};
 
 /// Which weights a seeded random mask keeps, each with probability `keep`, and with which gain they come back.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +35,7 @@ impl Mask {
     /// Positions, ascending, of the weights that are kept among the `n` from `first_index` on (index in the
     /// tensor); replaces the content of `positions`, which count from 0. At most 2^32 weights at once.
     pub(crate) fn kept(&self, first_index: u64, n: usize, positions: &mut Vec<u32>) {
-        positions.clear();
+        let mut positions = Positions { list: positions, used: 0 };
         let limit = self.limit();
         let mut done = 0;
         while done < n {
@@ -43,9 +43,10 @@ impl Mask {
             let index = first_index.wrapping_add(done as u64);
             let run = ((n - done) as u64).min((1 << 32) - u64::from(index as u32)) as usize;
             let (keys, low, first) = (self.keys(index), index as u32, done as u32);
-            pulp::Arch::new().dispatch(Run { keys, low, limit, first, n: run, positions });
+            pulp::Arch::new().dispatch(Run { keys, low, limit, first, n: run, positions: &mut positions });
             done += run;
         }
+        positions.finish();
     }
 
     /// The values at the kept `positions` of a chunk; replaces the content of `values`.
@@ -57,7 +58,12 @@ impl Mask {
     ///
     /// Errors: Corrupt when the counts differ or a position lies outside of the chunk.
     pub(crate) fn inverse(&self, positions: &[u32], values: &[f32], delta: &mut [f32]) -> Result<()> {
-        scatter(positions, values, 1.0 / self.keep, delta)
+        scatter(positions, values, self.gain(), delta)
+    }
+
+    /// The gain of the weights that are kept.
+    pub(crate) fn gain(&self) -> f32 {
+        1.0 / self.keep
     }
 
     fn limit(&self) -> u32 {
@@ -76,17 +82,17 @@ impl Mask {
 }
 
 /// Pushes the kept ones of `n` weights whose low index words start at `low` and do not wrap, as `first + i`.
-struct Run<'a> {
+struct Run<'a, 'b> {
     keys: (u32, u32),
     low: u32,
     limit: u32,
     first: u32,
     n: usize,
-    positions: &'a mut Vec<u32>,
+    positions: &'a mut Positions<'b>,
 }
 
 // Not a closure: those are compiled for the vector instruction set only where the compiler chooses to inline them.
-impl pulp::NullaryFnOnce for Run<'_> {
+impl pulp::NullaryFnOnce for Run<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -95,7 +101,7 @@ impl pulp::NullaryFnOnce for Run<'_> {
         for at in (0..self.n).step_by(64) {
             let word = kept_block(start.wrapping_add(at as u32), self.keys.1, self.limit);
             let beyond = 64usize.saturating_sub(self.n - at);
-            push_set_bits(self.first + at as u32, word << beyond >> beyond, self.positions);
+            self.positions.push(self.first + at as u32, word << beyond >> beyond);
         }
     }
 }

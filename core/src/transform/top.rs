@@ -43,7 +43,6 @@ impl Threshold {
     ///
     /// The chunk has at most 2^32 weights.
     pub(crate) fn forward(&self, delta: &[f32], positions: &mut Vec<u32>) {
-        positions.clear();
         pulp::Arch::new().dispatch(Selection { threshold: *self, delta, positions });
     }
 
@@ -75,9 +74,11 @@ impl pulp::NullaryFnOnce for Selection<'_> {
         // Zeros fill the last block: they are below every threshold.
         let mut last = [0.0; 64];
         last.iter_mut().zip(tail).for_each(|(l, d)| *l = *d);
+        let mut positions = Positions { list: self.positions, used: 0 };
         for (block, first) in blocks.iter().chain([&last]).zip((0u32..).step_by(64)) {
-            push_set_bits(first, self.threshold.kept(block), self.positions);
+            positions.push(first, self.threshold.kept(block));
         }
+        positions.finish();
     }
 }
 
@@ -118,13 +119,38 @@ pub(super) fn set_bits(keys: &[u32; 64], limit: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// Appends `first + i` for every set bit i of `word`, ascending.
-#[inline(always)]
-pub(super) fn push_set_bits(first: u32, mut word: u64, positions: &mut Vec<u32>) {
-    positions.reserve(64);
-    while word != 0 {
-        positions.push(first + word.trailing_zeros());
-        word &= word - 1;
+/// A list of ascending positions that grows by those of whole words.
+pub(super) struct Positions<'a> {
+    /// Longer than `used` while it grows.
+    pub(super) list: &'a mut Vec<u32>,
+    pub(super) used: usize,
+}
+
+impl Positions<'_> {
+    /// Appends `first + i` for every set bit i of `word`, ascending.
+    #[inline(always)]
+    pub(super) fn push(&mut self, first: u32, mut word: u64) {
+        const ROOM: usize = 1 << 12;
+        if self.list.len() < self.used + 64 {
+            self.list.resize(self.used + ROOM, 0);
+        }
+        let count = word.count_ones() as usize;
+        // Eight at a time, of which the last ones may be none: a processor that has to guess how many follow often guesses wrong.
+        for eight in self.list[self.used..].as_chunks_mut::<8>().0 {
+            for position in eight {
+                *position = first.wrapping_add(word.trailing_zeros());
+                word &= word.wrapping_sub(1);
+            }
+            if word == 0 {
+                break;
+            }
+        }
+        self.used += count;
+    }
+
+    /// Cuts the list to what was appended.
+    pub(super) fn finish(self) {
+        self.list.truncate(self.used);
     }
 }
 
