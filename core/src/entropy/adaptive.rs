@@ -80,6 +80,10 @@ fn forget(probabilities: &mut Probabilities) {
 /// Writes integers.
 pub(crate) struct Encoder {
     probabilities: Probabilities,
+    coder: RangeEncoder,
+}
+
+struct RangeEncoder {
     low: u64,
     range: u32,
     /// The last byte, which a carry may still change, and how many bytes of 255 follow it.
@@ -91,29 +95,30 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// For integers in `contexts` contexts.
     pub(crate) fn new(contexts: usize) -> Self {
-        let probabilities = fresh(contexts);
-        Self { probabilities, low: 0, range: u32::MAX, cache: None, pending: 0, out: Vec::new() }
+        let coder = RangeEncoder { low: 0, range: u32::MAX, cache: None, pending: 0, out: Vec::new() };
+        Self { probabilities: fresh(contexts), coder }
     }
 
     /// Appends `value` in `context`.
     pub(crate) fn put(&mut self, context: usize, value: i32) {
-        let magnitude = value.unsigned_abs();
-        self.decide(context, 0, magnitude > 0);
+        let Some([not_zero, larger @ ..]) = self.probabilities.get_mut(context) else { return };
+        let (magnitude, coder) = (value.unsigned_abs(), &mut self.coder);
+        coder.decide(not_zero, magnitude > 0);
         if magnitude == 0 {
             return;
         }
-        self.plain(value < 0);
-        for i in 1..DECISIONS as u32 {
-            self.decide(context, i as usize, magnitude > i);
+        coder.plain(value < 0);
+        for (probability, i) in larger.iter_mut().zip(1..) {
+            coder.decide(probability, magnitude > i);
             if magnitude <= i {
                 return;
             }
         }
         let rest = magnitude - (DECISIONS as u32 - 1);
         let bits = rest.ilog2();
-        (0..bits).for_each(|_| self.plain(true));
-        self.plain(false);
-        (0..bits).rev().for_each(|bit| self.plain(rest >> bit & 1 == 1));
+        (0..bits).for_each(|_| coder.plain(true));
+        coder.plain(false);
+        (0..bits).rev().for_each(|bit| coder.plain(rest >> bit & 1 == 1));
     }
 
     /// What follows may be of another kind than what was before. The decoder needs to be told at the same place.
@@ -136,18 +141,18 @@ impl Encoder {
     }
 
     /// All bytes, but for zeros at the end.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
-        (0..5).for_each(|_| self.shift());
-        let used = self.out.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        self.out.truncate(used);
-        self.out
+    pub(crate) fn finish(self) -> Vec<u8> {
+        let mut coder = self.coder;
+        (0..5).for_each(|_| coder.shift());
+        let used = coder.out.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        coder.out.truncate(used);
+        coder.out
     }
+}
 
-    fn decide(&mut self, context: usize, decision: usize, bit: bool) {
-        let Some(probability) = self.probabilities.get_mut(context).and_then(|all| all.get_mut(decision))
-        else {
-            return;
-        };
+impl RangeEncoder {
+    #[inline(always)]
+    fn decide(&mut self, probability: &mut Probability, bit: bool) {
         let bound = probability.bound(self.range);
         probability.update(bit);
         if bit {
@@ -191,6 +196,10 @@ impl Encoder {
 /// Reads what an [`Encoder`] wrote.
 pub(crate) struct Decoder<'a> {
     probabilities: Probabilities,
+    coder: RangeDecoder<'a>,
+}
+
+struct RangeDecoder<'a> {
     range: u32,
     code: u32,
     rest: std::slice::Iter<'a, u8>,
@@ -199,32 +208,34 @@ pub(crate) struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     /// Of integers in `contexts` contexts.
     pub(crate) fn new(bytes: &'a [u8], contexts: usize) -> Self {
-        let mut decoder =
-            Self { probabilities: fresh(contexts), range: u32::MAX, code: 0, rest: bytes.iter() };
-        (0..4).for_each(|_| decoder.next_byte());
-        decoder
+        let mut coder = RangeDecoder { range: u32::MAX, code: 0, rest: bytes.iter() };
+        (0..4).for_each(|_| coder.next_byte());
+        Self { probabilities: fresh(contexts), coder }
     }
 
     /// The next integer, in `context`. Errors: Corrupt for one that no encoder writes.
     pub(crate) fn take(&mut self, context: usize) -> Result<i32> {
-        if !self.decide(context, 0) {
+        let missing = || Error::corrupt(format!("there is no context {context}"));
+        let [not_zero, larger @ ..] = self.probabilities.get_mut(context).ok_or_else(missing)?;
+        let coder = &mut self.coder;
+        if !coder.decide(not_zero) {
             return Ok(0);
         }
-        let negative = self.plain();
+        let negative = coder.plain();
         let sign = |magnitude: i32| if negative { -magnitude } else { magnitude };
-        for i in 1..DECISIONS {
-            if !self.decide(context, i) {
-                return Ok(sign(i as i32));
+        for (probability, i) in larger.iter_mut().zip(1..) {
+            if !coder.decide(probability) {
+                return Ok(sign(i));
             }
         }
         let mut bits = 0;
-        while self.plain() {
+        while coder.plain() {
             bits += 1;
             if bits > MAX_REST_BITS {
                 return Err(Error::corrupt("an integer of an adaptive stream is out of range"));
             }
         }
-        let rest = (0..bits).fold(1, |rest, _| rest << 1 | i32::from(self.plain()));
+        let rest = (0..bits).fold(1, |rest, _| rest << 1 | i32::from(coder.plain()));
         Ok(sign(rest + DECISIONS as i32 - 1))
     }
 
@@ -235,14 +246,13 @@ impl<'a> Decoder<'a> {
 
     /// Whether all bytes have been looked at: an encoder writes none beyond.
     pub(crate) fn is_used_up(&self) -> bool {
-        self.rest.len() == 0
+        self.coder.rest.len() == 0
     }
+}
 
-    fn decide(&mut self, context: usize, decision: usize) -> bool {
-        let Some(probability) = self.probabilities.get_mut(context).and_then(|all| all.get_mut(decision))
-        else {
-            return false;
-        };
+impl RangeDecoder<'_> {
+    #[inline(always)]
+    fn decide(&mut self, probability: &mut Probability) -> bool {
         let bound = probability.bound(self.range);
         let bit = self.code >= bound;
         probability.update(bit);

@@ -58,7 +58,7 @@ const GAIN_CONTEXT: usize = 4 * CONTEXTS;
 pub(crate) struct Factors {
     rows: usize,
     cols: usize,
-    rank: usize,
+    gains: Vec<f32>,
     /// `c[k] a[k, i]`, and b, as they are multiplied, component-major.
     coefficients: Vec<f32>,
     basis: Vec<f32>,
@@ -67,15 +67,25 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
+    fn new(rows: usize, cols: usize, stream: Vec<u8>) -> Self {
+        Self { rows, cols, gains: Vec::new(), coefficients: Vec::new(), basis: Vec::new(), stream }
+    }
+
     /// Puts D' from row `first_row` on in the place of `delta`.
     pub(crate) fn expand(&self, first_row: usize, delta: &mut [f32]) {
         let coefficients = self.coefficients.get(first_row..).unwrap_or_default();
         expand_rows(&self.basis, self.cols, coefficients, self.rows, delta);
     }
 
+    fn push(&mut self, gain: f32, [a, b]: &[Vec<i32>; 2]) {
+        self.gains.push(gain);
+        self.coefficients.extend(a.iter().map(|&a| gain * a as f32));
+        self.basis.extend(b.iter().map(|&b| b as f32));
+    }
+
     /// Appends the wire form.
     pub(crate) fn write(&self, out: &mut Writer) {
-        out.varint(self.rank as u64);
+        out.varint(self.gains.len() as u64);
         out.bytes(&self.stream);
     }
 
@@ -88,76 +98,31 @@ impl Factors {
         }
         let stream = input.bytes("levels of the factors")?;
         let mut decoder = Decoder::new(stream, GAIN_CONTEXT + 1);
-        let mut components = Components::new(rows, cols);
+        let mut recent = recent(rows, cols);
+        let mut factors = Self::new(rows, cols, stream.to_vec());
+        let mut values = [vec![0; rows], vec![0; cols]];
         let mut key = 0i32;
-        for k in 0..rank {
+        for _ in 0..rank {
             decoder.forget();
             key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
             let gain = gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?;
-            components.gains.push(gain);
-            for (side, n) in [rows, cols].into_iter().enumerate() {
-                let values = &mut components.values[side];
-                values.reserve(n);
+            for (side, (values, recent)) in values.iter_mut().zip(&mut recent).enumerate() {
                 let mut state = State::default();
-                for i in 0..n {
-                    let level = decoder.take(context(side, state.quantizer(), values, n, k, i))?;
+                for (value, recent) in values.iter_mut().zip(recent) {
+                    let level = decoder.take(recent.context(side, state.quantizer()))?;
                     if level.unsigned_abs() > MAX_LEVEL.into() {
                         return Err(Error::corrupt("a level of a factor is too large"));
                     }
-                    values.push(state.value(level) as i16);
+                    *value = state.value(level);
+                    recent.push(*value);
                 }
             }
+            factors.push(gain, &values);
         }
         if !decoder.is_used_up() {
             return Err(Error::corrupt("bytes left over behind the levels of the factors"));
         }
-        Ok(components.ready(stream.to_vec()))
-    }
-}
-
-/// Gains and values, component after component.
-struct Components {
-    rows: usize,
-    cols: usize,
-    gains: Vec<f32>,
-    /// a and b, component-major.
-    values: [Vec<i16>; 2],
-}
-
-impl Components {
-    fn new(rows: usize, cols: usize) -> Self {
-        Self { rows, cols, gains: Vec::new(), values: Default::default() }
-    }
-
-    /// a and b of component `k`.
-    fn get(&self, k: usize) -> [&[i16]; 2] {
-        [&self.values[0][k * self.rows..][..self.rows], &self.values[1][k * self.cols..][..self.cols]]
-    }
-
-    /// Appends a component, here and to a stream.
-    fn push(&mut self, gain: f32, values: [Vec<i16>; 2], encoder: &mut Encoder) {
-        encoder.forget();
-        encoder.put(GAIN_CONTEXT, gain_key(gain) - self.gains.last().map_or(0, |&gain| gain_key(gain)));
-        for (side, values) in values.into_iter().enumerate() {
-            let before = &self.values[side];
-            let mut state = State::default();
-            for (i, &value) in values.iter().enumerate() {
-                let context = context(side, state.quantizer(), before, values.len(), self.gains.len(), i);
-                encoder.put(context, state.level(value.into()));
-            }
-            self.values[side].extend(values);
-        }
-        self.gains.push(gain);
-    }
-
-    /// With the `stream` that holds them.
-    fn ready(self, stream: Vec<u8>) -> Factors {
-        let Self { rows, cols, gains, values: [left, right] } = self;
-        let component = left.chunks_exact(rows.max(1)).zip(&gains);
-        let coefficients =
-            component.flat_map(|(a, &gain)| a.iter().map(move |&a| gain * f32::from(a))).collect();
-        let basis = right.iter().map(|&b| f32::from(b)).collect();
-        Factors { rows, cols, rank: gains.len(), coefficients, basis, stream }
+        Ok(factors)
     }
 }
 
@@ -172,11 +137,26 @@ fn gain(key: i32) -> Option<f32> {
     (gain.is_finite() && gain > 0.0).then_some(gain)
 }
 
-/// The context of level `i` of component `k` from quantiser `q`, given all before it.
-#[inline(always)]
-fn context(side: usize, q: usize, values: &[i16], n: usize, k: usize, i: usize) -> usize {
-    let before = (1..=MEMORY.min(k)).filter(|back| values[(k - back) * n + i] != 0).count();
-    (2 * side + q) * CONTEXTS + before
+/// Which of the last components have a value other than 0 at one place: a bit for each, the last one's lowest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent(u8);
+
+impl Recent {
+    /// The context of the next level there, from quantiser `q`.
+    #[inline(always)]
+    fn context(self, side: usize, q: usize) -> usize {
+        (2 * side + q) * CONTEXTS + self.0.count_ones() as usize
+    }
+
+    #[inline(always)]
+    fn push(&mut self, value: i32) {
+        self.0 = (self.0 << 1 | u8::from(value != 0)) & ((1 << MEMORY) - 1);
+    }
+}
+
+/// Those of all places of a and b, before the first component.
+fn recent(rows: usize, cols: usize) -> [Vec<Recent>; 2] {
+    [rows, cols].map(|n| vec![Recent::default(); n])
 }
 
 /// Leading singular triples of the deltas of a model: the part of the work that does not depend on the step, for those
@@ -235,7 +215,7 @@ impl Fit {
         let cols = source.cols;
         let rows = len.checked_div(cols).unwrap_or(0);
         if largest == 0.0 || rows == 0 {
-            return Components::new(rows, cols).ready(Vec::new());
+            return Factors::new(rows, cols, Vec::new());
         }
         let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
         let most = self.rank.min(rows).min(cols);
@@ -249,7 +229,7 @@ impl Fit {
             };
             let (found, weaker) = self.components(&triples, rows, cols);
             // The last ones of them are not exact enough to tell whether weaker ones are worth keeping.
-            if !weaker && found.rank <= rank / 2 || triples.len() < rank || rank == most {
+            if !weaker && found.gains.len() <= rank / 2 || triples.len() < rank || rank == most {
                 return found;
             }
             rank = most.min(GROWTH * rank);
@@ -259,9 +239,7 @@ impl Fit {
     /// What is worth keeping of `triples` (images and right singular vectors), strongest first, and whether weaker ones may
     /// be.
     fn components(self, triples: &[Triple], rows: usize, cols: usize) -> (Factors, bool) {
-        let mut found = Components::new(rows, cols);
-        // Its prices at each component are those of the stream so far.
-        let mut encoder = Encoder::new(GAIN_CONTEXT + 1);
+        let mut found = Found::new(rows, cols);
         let mut dropped = 0;
         let edge = ABOVE_NOISE * ((rows as f64).sqrt() + (cols as f64).sqrt()).powi(2);
         // What is not in the components so far, for each weight.
@@ -273,7 +251,7 @@ impl Fit {
                 break;
             }
             variance -= energy / (rows * cols) as f64;
-            let Some((gain, values)) = self.component((energy.sqrt(), image, v), &found, &encoder) else {
+            let Some((gain, values)) = self.component((energy.sqrt(), image, v), &found) else {
                 dropped += 1;
                 if dropped == TRIES {
                     break;
@@ -281,38 +259,36 @@ impl Fit {
                 continue;
             };
             dropped = 0;
-            found.push(gain, values, &mut encoder);
+            found.push(gain, &values);
         }
-        (found.ready(encoder.finish()), dropped < TRIES)
+        (found.ready(), dropped < TRIES)
     }
 
     /// Gain and values of the component after those `found`, with the singular value `s`, the right singular vector `v` and its
     /// `image` D v = s u; none where too little is left of it.
-    fn component(
-        self,
-        (s, image, v): (f64, &[f32], &[f32]),
-        found: &Components,
-        encoder: &Encoder,
-    ) -> Option<(f32, [Vec<i16>; 2])> {
-        let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| encoder.prices(context)).collect();
+    fn component(self, (s, image, v): (f64, &[f32], &[f32]), found: &Found) -> Option<(f32, [Vec<i32>; 2])> {
+        let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| found.encoder.prices(context)).collect();
         let weight = (self.relative / HEAVY).min(1.0);
         let quantize = |side: usize, x: &[f32]| {
-            let before = &found.values[side];
-            let prices = |i| {
-                let context = context(side, 0, before, x.len(), found.gains.len(), i);
-                [&prices[context], &prices[context + CONTEXTS]]
-            };
+            let recent = &found.recent[side];
+            let prices = |i: usize| [0, 1].map(|q| &prices[recent[i].context(side, q)]);
             let mut values = Vec::new();
             trellis::quantize(x, self.step, PRICE * weight, prices, &mut values);
-            values.into_iter().map(|value| value as i16).collect::<Vec<_>>()
+            values
         };
         let mut wanted = [image.to_vec(), v.iter().map(|&x| x * s as f32).collect()];
-        pulp::Arch::new().dispatch(Feedback { image, v, s: s as f32, found, wanted: &mut wanted });
+        pulp::Arch::new().dispatch(Feedback {
+            image,
+            v,
+            s: s as f32,
+            found: &found.factors,
+            wanted: &mut wanted,
+        });
         let (a, b) = (quantize(0, &wanted[0]), quantize(1, &wanted[1]));
-        let along = |x: &[f32], values: &[i16]| -> f64 {
+        let along = |x: &[f32], values: &[i32]| -> f64 {
             x.iter().zip(values).map(|(&x, &value)| f64::from(x) * f64::from(value)).sum()
         };
-        let size = |values: &[i16]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
+        let size = |values: &[i32]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
         let (ua, vb) = (along(image, &a) / s, along(v, &b));
         let cos2 = (ua * ua / size(&a)) * (vb * vb / size(&b));
         // The nearest bfloat16.
@@ -323,13 +299,46 @@ impl Fit {
     }
 }
 
+/// What the encoder has of a matrix so far.
+struct Found {
+    factors: Factors,
+    recent: [Vec<Recent>; 2],
+    /// Its prices at each component are those of the stream so far.
+    encoder: Encoder,
+}
+
+impl Found {
+    fn new(rows: usize, cols: usize) -> Self {
+        let factors = Factors::new(rows, cols, Vec::new());
+        Self { factors, recent: recent(rows, cols), encoder: Encoder::new(GAIN_CONTEXT + 1) }
+    }
+
+    fn push(&mut self, gain: f32, values: &[Vec<i32>; 2]) {
+        self.encoder.forget();
+        let before = self.factors.gains.last().map_or(0, |&gain| gain_key(gain));
+        self.encoder.put(GAIN_CONTEXT, gain_key(gain) - before);
+        for (side, (values, recent)) in values.iter().zip(&mut self.recent).enumerate() {
+            let mut state = State::default();
+            for (&value, recent) in values.iter().zip(recent) {
+                self.encoder.put(recent.context(side, state.quantizer()), state.level(value));
+                recent.push(value);
+            }
+        }
+        self.factors.push(gain, values);
+    }
+
+    fn ready(self) -> Factors {
+        Factors { stream: self.encoder.finish(), ..self.factors }
+    }
+}
+
 /// Takes from what is `wanted` of a component, s u (the `image`) and s v, a part of what those `found` before have along
 /// u and v, where they should have nothing. A struct, so that its body is compiled for the vector unit.
 struct Feedback<'a> {
     image: &'a [f32],
     v: &'a [f32],
     s: f32,
-    found: &'a Components,
+    found: &'a Factors,
     wanted: &'a mut [Vec<f32>; 2],
 }
 
@@ -339,31 +348,31 @@ impl pulp::NullaryFnOnce for Feedback<'_> {
     #[inline(always)]
     fn call(self) {
         let [to_a, to_b] = self.wanted;
-        for (k, &gain) in self.found.gains.iter().enumerate() {
-            let [a, b] = self.found.get(k);
+        let lefts = self.found.coefficients.chunks_exact(self.found.rows);
+        for (a, b) in lefts.zip(self.found.basis.chunks_exact(self.found.cols)) {
             let (along_u, along_v) = (dot(self.image, a) / self.s, dot(self.v, b));
-            subtract(FEEDBACK * gain * along_v, a, to_a);
-            subtract(FEEDBACK * gain * along_u, b, to_b);
+            subtract(FEEDBACK * along_v, a, to_a);
+            subtract(FEEDBACK * along_u, b, to_b);
         }
     }
 }
 
 /// Scalar product, in sums that the compiler can make vectors of.
 #[inline(always)]
-fn dot(x: &[f32], y: &[i16]) -> f32 {
+fn dot(x: &[f32], y: &[f32]) -> f32 {
     const SUMS: usize = 16;
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<SUMS>(), y.as_chunks::<SUMS>());
     let mut sums = [0.0; SUMS];
     for (x, y) in x.iter().zip(y) {
-        (0..SUMS).for_each(|i| sums[i] += x[i] * f32::from(y[i]));
+        (0..SUMS).for_each(|i| sums[i] += x[i] * y[i]);
     }
     for half in [8, 4, 2, 1] {
         (0..half).for_each(|i| sums[i] += sums[half + i]);
     }
-    x_rest.iter().zip(y_rest).fold(sums[0], |sum, (&x, &y)| sum + x * f32::from(y))
+    x_rest.iter().zip(y_rest).fold(sums[0], |sum, (x, y)| sum + x * y)
 }
 
 #[inline(always)]
-fn subtract(factor: f32, values: &[i16], from: &mut [f32]) {
-    from.iter_mut().zip(values).for_each(|(x, &value)| *x -= factor * f32::from(value));
+fn subtract(factor: f32, values: &[f32], from: &mut [f32]) {
+    from.iter_mut().zip(values).for_each(|(x, value)| *x -= factor * value);
 }
