@@ -10,15 +10,15 @@
 //! | 9 | a table (`frequencies.rs`) | rANS (`rans.rs`) |
 //! | 10 | a table (`frequencies.rs`) | rANS of pairs: symbols `a`, `b` below 16, in turn, are coded as the one symbol `a + 16 b`; an odd last symbol is paired with itself |
 //!
-//! Streams whose symbols take turns between models are in `mixed.rs`. Lists of integers of any size are made of symbols in `ints.rs`. Short lists that vary much use `adaptive.rs`.
+//! Symbols that take turns between contexts, and have bits of their own, use `tans.rs`. Lists of integers of any size are made of symbols in `ints.rs`. Short lists that vary much use `adaptive.rs`.
 
 pub(crate) mod adaptive;
 mod bits;
 mod frequencies;
 mod ints;
-pub(crate) mod mixed;
 mod rans;
 mod stream;
+pub(crate) mod tans;
 
 pub(crate) use bits::{BitReader, BitWriter, padded};
 pub(crate) use frequencies::cost;

@@ -1,84 +1,80 @@
-//! The extra bits of a piece: bit streams as those of `entropy/bits.rs`, written and read without branches.
+//! Bit streams as those of `entropy/bits.rs`, written from their end to their beginning, and read without branches.
 
-use super::words::low_bits;
 use crate::entropy::padded;
-use crate::error::{Error, Result};
 
-/// Appends fields to memory that has room for them, and for 8 bytes more.
+/// Puts fields in front of each other, into memory that has room for them, and for 8 bytes more.
 pub(super) struct Writer<'a> {
     memory: &'a mut [u8],
-    /// Whole bytes written.
+    /// Where the bytes begin that are whole.
     at: usize,
+    /// What is in front of them.
     pending: u64,
     pending_len: u32,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(memory: &'a mut [u8]) -> Self {
-        Self { memory, at: 0, pending: 0, pending_len: 0 }
+        Self { at: memory.len(), memory, pending: 0, pending_len: 0 }
     }
 
-    /// Appends the `len` bits of `value`, at most 56; the bits above are zero.
+    /// Puts the `len` bits of `value`, at most 56, in front; the bits above are zero.
     #[inline(always)]
     pub(super) fn put(&mut self, value: u64, len: u32) {
-        self.pending |= value << self.pending_len;
+        self.pending = self.pending << len | value;
         self.pending_len += len;
-        if let Some(to) = self.memory.get_mut(self.at..).and_then(|rest| rest.first_chunk_mut()) {
-            *to = self.pending.to_le_bytes();
+        // The highest bits are the first of the whole bytes, or would be. (A shift by 64 is two.)
+        let whole = self.pending << (63 - self.pending_len) << 1;
+        if let Some(to) = self.memory[..self.at].last_chunk_mut() {
+            *to = whole.to_le_bytes();
         }
-        let whole = self.pending_len & !7;
-        self.at += whole as usize / 8;
-        self.pending = self.pending >> (whole / 2) >> (whole - whole / 2);
-        self.pending_len -= whole;
+        self.at -= self.pending_len as usize / 8;
+        self.pending_len %= 8;
     }
 
-    /// The bytes, the last one filled up with zeros.
-    pub(super) fn finish(self) -> &'a [u8] {
-        &self.memory[..self.at + usize::from(self.pending_len > 0)]
+    /// The bytes: the first begins with a one bit and as many zeros below it as fill it up.
+    pub(super) fn finish(mut self) -> &'a [u8] {
+        self.put(1, 1);
+        self.put(0, (8 - self.pending_len) % 8);
+        &self.memory[self.at..]
     }
 }
 
-/// Takes fields off the front of some bytes; zeros behind their end.
-pub(super) struct Reader<'a> {
-    bytes: &'a [u8],
-    /// The next bit.
-    at: usize,
+/// 57 bits or more from bit `at` on; zeros behind the end.
+#[inline(always)]
+pub(super) fn window(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at / 8..).unwrap_or_default();
+    let window = rest.first_chunk().copied().unwrap_or_else(|| padded(rest));
+    u64::from_le_bytes(window) >> (at % 8)
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
+/// The first bit after those that fill up the first byte (see [`Writer::finish`]); none where that has no one bit.
+pub(super) fn start(bytes: &[u8]) -> Option<usize> {
+    bytes.first().filter(|&&byte| byte > 0).map(|byte| byte.trailing_zeros() as usize + 1)
+}
 
-    /// The next 57 bits or more, of which `len` count as taken.
-    #[inline(always)]
-    pub(super) fn next(&mut self, len: u32) -> u64 {
-        let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
-        let window = rest.first_chunk().copied().unwrap_or_else(|| padded(rest));
-        let bits = u64::from_le_bytes(window) >> (self.at % 8);
-        self.at += len as usize;
-        bits
-    }
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
-    /// The next `len` bits, at most `8 N`.
-    #[inline(always)]
-    pub(super) fn take<const N: usize>(&mut self, len: u32) -> u64 {
-        if N < 8 {
-            return low_bits::<N>(self.next(len), len);
+    #[test]
+    fn fields_come_back() {
+        for count in [0, 1, 2, 7, 100] {
+            let fields: Vec<(u64, u32)> = (0..count)
+                .map(|i: u32| (i * i * 7919 % 57, i))
+                .map(|(len, i)| (u64::from(i) & ((1 << len) - 1), len))
+                .collect();
+            let mut memory = vec![0xff; 8 * count as usize + 9];
+            let mut writer = Writer::new(&mut memory);
+            fields.iter().rev().for_each(|&(value, len)| writer.put(value, len));
+            let bytes = writer.finish();
+            let mut at = start(bytes).unwrap();
+            for (value, len) in fields {
+                assert_eq!(window(bytes, at) & ((1 << len) - 1), value);
+                at += len as usize;
+            }
+            assert_eq!(at, 8 * bytes.len());
         }
-        let low_len = len.min(32);
-        let low = low_bits::<N>(self.next(low_len), low_len);
-        low | low_bits::<N>(self.next(len - low_len), len - low_len) << low_len
-    }
-
-    /// Errors: Truncated, or Corrupt where bytes are left over or the padding of the last one is not zero.
-    pub(super) fn finish(mut self, what: &str) -> Result<()> {
-        let used = self.at.div_ceil(8);
-        let padding = (8 * used - self.at) as u32;
-        match used.cmp(&self.bytes.len()) {
-            std::cmp::Ordering::Greater => Err(Error::truncated(what)),
-            std::cmp::Ordering::Equal if self.take::<4>(padding) == 0 => Ok(()),
-            _ => Err(Error::corrupt(format!("{what}: they do not end where they should"))),
-        }
+        assert!(start(&[]).is_none() && start(&[0, 1]).is_none());
     }
 }

@@ -1,36 +1,24 @@
 //! How the words of a tensor are encoded.
 
+use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 use super::contexts::Contexts;
 use super::survey::Survey;
-use super::words::{ESCAPE, Layout, Meaning};
-use super::{BATCH, WHAT, bits, pieces, predict};
-use crate::entropy::mixed;
+use super::words::{ESCAPE, Layout};
+use super::{BATCH, WHAT, pieces, predict};
+use crate::entropy::tans;
 use crate::error::{Error, Result};
 use crate::tensor::Dtype;
 use crate::wire::Writer;
 
 /// What encodes the words of a tensor.
 pub(super) struct Encoder {
-    layout: Layout,
+    pub(super) layout: Layout,
     contexts: Contexts,
     /// 256 times the context of each exponent.
     of: Vec<u16>,
-    models: mixed::Encoder,
-    /// Of 256 times a context and a symbol the same with a symbol that can be encoded in this context.
-    turns: Vec<u16>,
-    meanings: [Meaning; 256],
-}
-
-/// Memory to encode in.
-#[derive(Default)]
-pub(super) struct Scratch {
-    /// 256 times the context, and the symbol, of each word.
-    turns: Vec<u16>,
-    words: Vec<[u8; 4]>,
-    stream: Vec<u8>,
-    extra: Vec<u8>,
+    pub(super) models: tans::Encoder,
 }
 
 impl Encoder {
@@ -56,11 +44,11 @@ impl Encoder {
             counts[usize::from(ESCAPE)] += u64::from(step > 1 || few(counts));
             counts[0] += u64::from(few(counts));
         }
-        let models = mixed::Encoder::fit(counts.iter());
+        let meanings = layout.meanings(N);
+        let extra = |symbol| meanings[usize::from(symbol)].len;
+        let models = tans::Encoder::fit(counts.iter(), ESCAPE, extra);
         let of = contexts.spread().into_iter().map(|context| u16::from(context) << 8).collect();
-        let known = |turn: u16| if models.knows(turn) { turn } else { turn | u16::from(ESCAPE) };
-        let turns = (0..256 * counts.len() as u16).map(known).collect();
-        Ok(Self { layout, contexts, of, turns, models, meanings: layout.meanings(N) })
+        Ok(Self { layout, contexts, of, models })
     }
 
     pub(super) fn write(&self, out: &mut Writer) {
@@ -69,30 +57,20 @@ impl Encoder {
         self.models.write(out);
     }
 
-    /// The streams of one piece.
-    pub(super) fn encode<const N: usize>(
+    /// 256 times the context, and the symbol, of some words; `symbols` is memory to work in.
+    #[inline(always)]
+    pub(super) fn turns<const N: usize>(
         &self,
         prediction: &[[u8; N]],
         words: &[[u8; N]],
-        scratch: &mut Scratch,
-    ) -> Vec<u8> {
-        let Scratch { turns, extra, .. } = scratch;
-        turns.resize(words.len(), 0);
-        extra.resize(extra.len().max(N * words.len() + 8), 0);
-        let mut bits = bits::Writer::new(extra);
-        let mut symbols = [0; BATCH];
-        let batches = prediction.chunks(BATCH).zip(words.chunks(BATCH)).zip(turns.chunks_mut(BATCH));
-        for ((prediction, words), turns) in batches {
-            let batch = Batch { encoder: self, prediction, words, symbols: &mut symbols, turns, bits };
-            bits = pulp::Arch::new().dispatch(batch);
+        symbols: &mut [u8],
+        turns: &mut [u16],
+    ) {
+        let (layout, of) = (self.layout, &self.of[..]);
+        Symbols { layout, prediction, words, symbols: &mut *symbols }.call();
+        for ((turn, &p), &symbol) in turns.iter_mut().zip(prediction).zip(&*symbols) {
+            *turn = of[layout.exponent(p)] | u16::from(symbol);
         }
-        let mut out = Writer::default();
-        let extra = bits.finish();
-        scratch.stream.clear();
-        self.models.encode(&scratch.turns, &mut scratch.words, &mut scratch.stream);
-        out.bytes(&scratch.stream);
-        out.bytes(extra);
-        out.0
     }
 }
 
@@ -123,53 +101,6 @@ fn count<const N: usize>(
     Ok(counts?.iter().map(|counts| counts.map(u64::from)).collect())
 }
 
-/// The turns and the extra bits of some words, compiled for the vector instruction set.
-struct Batch<'a, 'b, const N: usize> {
-    encoder: &'a Encoder,
-    prediction: &'a [[u8; N]],
-    words: &'a [[u8; N]],
-    symbols: &'a mut [u8],
-    turns: &'a mut [u16],
-    bits: bits::Writer<'b>,
-}
-
-impl<'b, const N: usize> pulp::NullaryFnOnce for Batch<'_, 'b, N> {
-    type Output = bits::Writer<'b>;
-
-    #[inline(always)]
-    fn call(self) -> bits::Writer<'b> {
-        let Self { encoder, prediction, words, symbols, turns, mut bits } = self;
-        let (layout, of, known, meanings) =
-            (encoder.layout, &encoder.of[..], &encoder.turns[..], &encoder.meanings);
-        Symbols { layout, prediction, words, symbols: &mut *symbols }.call();
-        for ((turn, &p), &symbol) in turns.iter_mut().zip(prediction).zip(&*symbols) {
-            *turn = known[usize::from(of[layout.exponent(p)] | u16::from(symbol))];
-        }
-        let extra = |p, y, turn: u16| layout.extra(p, y, meanings[usize::from(turn as u8)]);
-        let mut rest = 0;
-        if N <= 2 {
-            // The extra bits of two words are written at once.
-            let (pairs, _) = words.as_chunks::<2>();
-            rest = 2 * pairs.len();
-            for ((y, p), turn) in
-                pairs.iter().zip(prediction.as_chunks::<2>().0).zip(turns.as_chunks::<2>().0)
-            {
-                let (first, second) = (extra(p[0], y[0], turn[0]), extra(p[1], y[1], turn[1]));
-                bits.put(first.0 | second.0 << first.1, first.1 + second.1);
-            }
-        }
-        for ((&y, &p), &turn) in words.iter().zip(prediction).zip(&*turns).skip(rest) {
-            let (value, len) = extra(p, y, turn);
-            let low = len.min(32);
-            bits.put(value & 0xffff_ffff, low);
-            if N == 8 {
-                bits.put(value >> low, len - low);
-            }
-        }
-        bits
-    }
-}
-
 /// The symbols of some words, compiled for the vector instruction set.
 struct Symbols<'a, const N: usize> {
     layout: Layout,
@@ -178,7 +109,7 @@ struct Symbols<'a, const N: usize> {
     symbols: &'a mut [u8],
 }
 
-impl<const N: usize> pulp::NullaryFnOnce for Symbols<'_, N> {
+impl<const N: usize> NullaryFnOnce for Symbols<'_, N> {
     type Output = ();
 
     #[inline(always)]

@@ -8,6 +8,7 @@
 mod bits;
 mod contexts;
 mod encoder;
+mod piece;
 mod survey;
 mod words;
 
@@ -16,10 +17,11 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use self::contexts::Contexts;
-use self::encoder::{Encoder, Scratch};
+use self::encoder::Encoder;
+use self::piece::Scratch;
 use self::words::{Layout, Meaning};
 use crate::delta;
-use crate::entropy::mixed;
+use crate::entropy::tans;
 use crate::error::{Error, Result};
 use crate::tensor::Dtype;
 use crate::wire::{Reader, Writer};
@@ -66,7 +68,7 @@ fn encode_words<const N: usize>(base: (Dtype, &[u8]), target: (Dtype, &[u8])) ->
             let prediction = predict((base.0, predicting), target.0)?;
             Ok(encoder.encode::<N>(prediction.as_chunks().0, words.as_chunks().0, scratch))
         });
-    pieces.collect::<Result<Vec<_>>>()?.into_iter().for_each(|piece| out.0.extend(piece));
+    pieces.collect::<Result<Vec<_>>>()?.iter().for_each(|piece| out.bytes(piece));
     Ok(out.0)
 }
 
@@ -141,13 +143,11 @@ impl<'a> Decoder<'a> {
         let pieces: Vec<&[u8]> = base.chunks(PIECE * width(self.base, self.dtype)).collect();
         // Of some pieces at a time, so that memory stays bounded.
         for batch in pieces.chunks(rayon::current_num_threads()) {
-            let jobs = batch.iter().map(|&predicting| {
-                Ok((predicting, input.bytes("symbols of a piece")?, input.bytes("extra bits of a piece")?))
-            });
+            let jobs = batch.iter().map(|&predicting| Ok((predicting, input.bytes("words of a piece")?)));
             let jobs = jobs.collect::<Result<Vec<_>>>()?.into_par_iter();
-            let decoded = jobs.map(|(predicting, symbols, extra)| {
+            let decoded = jobs.map(|(predicting, piece)| {
                 let prediction = predict((self.base, predicting), self.dtype)?;
-                models.decode::<N>(prediction.as_chunks().0, symbols, extra)
+                models.decode::<N>(prediction.as_chunks().0, piece)
             });
             for words in decoded.collect::<Result<Vec<_>>>()? {
                 sink(words.as_flattened())?;
@@ -161,9 +161,9 @@ impl<'a> Decoder<'a> {
 /// What decodes the words of a tensor.
 struct Models {
     layout: Layout,
-    /// 4096 times the context of each exponent.
-    of: Vec<u32>,
-    models: mixed::Decoder,
+    /// The context of each exponent.
+    of: Vec<u8>,
+    decoder: tans::Decoder,
     meanings: [Meaning; 256],
 }
 
@@ -173,77 +173,11 @@ impl Models {
         let layout = Layout::of(dtype, dropped.into())
             .ok_or_else(|| Error::corrupt(format!("{WHAT}: {dropped} bits of {dtype} are left out")))?;
         let contexts = Contexts::read(input, layout.exponents())?;
-        let models = mixed::Decoder::read(input, contexts.firsts.len())?;
-        let of = contexts.spread().into_iter().map(|context| u32::from(context) << 12).collect();
-        Ok(Self { layout, of, models, meanings: layout.meanings(Layout::widths(dtype).0) })
-    }
-
-    /// The words of one piece.
-    fn decode<const N: usize>(
-        &self,
-        prediction: &[[u8; N]],
-        symbols: &[u8],
-        extra: &[u8],
-    ) -> Result<Vec<[u8; N]>> {
-        let mut words = vec![[0; N]; prediction.len()];
-        let mut run = self.models.start(symbols, prediction.len())?;
-        let mut bits = bits::Reader::new(extra);
-        let (layout, of) = (self.layout, &self.of[..]);
-        let mut symbols = [0; BATCH];
-        for (predicted, words) in prediction.chunks(BATCH).zip(words.chunks_mut(BATCH)) {
-            run.fill(predicted, &mut symbols, move |&p| of[layout.exponent(p)]);
-            let join = Join {
-                layout,
-                meanings: &self.meanings,
-                prediction: predicted,
-                symbols: &symbols,
-                bits,
-                words,
-            };
-            bits = pulp::Arch::new().dispatch(join);
-        }
-        run.finish()?;
-        bits.finish("extra bits")?;
-        Ok(words)
-    }
-}
-
-/// Words of symbols and of extra bits, compiled for the vector instruction set, which has better shifts.
-struct Join<'a, 'b, const N: usize> {
-    layout: Layout,
-    meanings: &'a [Meaning; 256],
-    prediction: &'a [[u8; N]],
-    symbols: &'a [u8],
-    bits: bits::Reader<'b>,
-    words: &'a mut [[u8; N]],
-}
-
-impl<'b, const N: usize> pulp::NullaryFnOnce for Join<'_, 'b, N> {
-    type Output = bits::Reader<'b>;
-
-    #[inline(always)]
-    fn call(self) -> bits::Reader<'b> {
-        let Self { layout, meanings, prediction, symbols, mut bits, words } = self;
-        let mut rest = 0;
-        if N <= 2 {
-            // The extra bits of two words are read at once.
-            let (pairs, _) = words.as_chunks_mut::<2>();
-            rest = 2 * pairs.len();
-            let from = prediction.as_chunks::<2>().0.iter().zip(symbols.as_chunks::<2>().0);
-            for (pair, (p, symbols)) in pairs.iter_mut().zip(from) {
-                let [first, second] = symbols.map(|symbol| meanings[usize::from(symbol)]);
-                let [len, more] = [first, second].map(|meaning| u32::from(meaning.len));
-                let extra = bits.next(len + more);
-                let low = words::low_bits::<N>(extra, len);
-                let high = words::low_bits::<N>(extra >> len, more);
-                *pair = [layout.join(p[0], first, low), layout.join(p[1], second, high)];
-            }
-        }
-        for ((word, &p), &symbol) in words.iter_mut().zip(prediction).zip(symbols).skip(rest) {
-            let meaning = meanings[usize::from(symbol)];
-            *word = layout.join(p, meaning, bits.take::<N>(meaning.len.into()));
-        }
-        bits
+        let bytes = Layout::widths(dtype).0;
+        let meanings = layout.meanings(bytes);
+        let attach = |symbol: u8| meanings[usize::from(symbol)].attached(symbol, bytes);
+        let decoder = tans::Decoder::read(input, contexts.firsts.len(), attach)?;
+        Ok(Self { layout, of: contexts.spread(), decoder, meanings })
     }
 }
 

@@ -24,20 +24,19 @@ pub(super) struct Layout {
     kept: u32,
     /// The sign bit of what is left.
     top: u64,
-    /// The bits under the sign of a whole word, and how many of them are under the exponent.
-    magnitude: u64,
+    /// Bits under the exponent of a whole word.
     fraction: u32,
+    /// Exponents that there are.
+    exponents: usize,
 }
 
 /// What a symbol stands for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meaning {
     /// In its place in the whole word.
-    base: u64,
+    pub(super) base: u64,
     /// How many extra bits there are.
     pub(super) len: u8,
-    /// How many bits are left out under them.
-    shift: u8,
 }
 
 /// The symbol by arithmetic of `$unsigned` numbers, which hold a word.
@@ -55,6 +54,13 @@ macro_rules! symbol {
     }};
 }
 
+impl Meaning {
+    /// What a decoder keeps of it: its base where that is short, else the symbol.
+    pub(super) fn attached(self, symbol: u8, bytes: usize) -> (u32, u8) {
+        (if bytes < 8 { self.base as u32 } else { symbol.into() }, self.len)
+    }
+}
+
 impl Layout {
     /// Of words of `dtype`, of which the lowest `dropped` bits are left out; `None` if these are more than the mantissa has.
     pub(super) fn of(dtype: Dtype, dropped: u32) -> Option<Self> {
@@ -70,7 +76,8 @@ impl Layout {
             _ => 0,
         };
         let top = 1 << (width - 1);
-        Some(Self { dropped, kept, top, magnitude: (top << dropped) - 1, fraction: mantissa })
+        let exponents = 1 << (8 * bytes as u32 - 1 - mantissa);
+        Some(Self { dropped, kept, top, fraction: mantissa, exponents })
     }
 
     /// Bytes of a word, and bits under its exponent.
@@ -91,13 +98,13 @@ impl Layout {
 
     /// Number of exponents that a word can have.
     pub(super) fn exponents(self) -> usize {
-        (self.magnitude >> self.fraction) as usize + 1
+        self.exponents
     }
 
     /// The exponent of a word.
     #[inline(always)]
     pub(super) fn exponent<const N: usize>(self, word: [u8; N]) -> usize {
-        ((number(word) & self.magnitude) >> self.fraction) as usize
+        ((number(word) & (u64::MAX >> (65 - 8 * N))) >> self.fraction) as usize
     }
 
     /// The symbol of `word`.
@@ -112,14 +119,14 @@ impl Layout {
     pub(super) fn meanings(self, bytes: usize) -> [Meaning; 256] {
         std::array::from_fn(|symbol| {
             if symbol == usize::from(ESCAPE) {
-                return Meaning { base: 0, len: 8 * bytes as u8, shift: 0 };
+                return Meaning { base: 0, len: 8 * bytes as u8 };
             }
             let token = symbol as u64 >> 2;
             let len = (token >> self.kept).saturating_sub(1);
             let least = (token - (len << self.kept)) << len;
             let v = if symbol & 1 == 0 { least } else { (least + (1 << len)).wrapping_neg() };
             let sign = if symbol & 2 == 0 { 0 } else { self.top };
-            Meaning { base: v.wrapping_add(sign) << self.dropped, len: len as u8, shift: self.dropped as u8 }
+            Meaning { base: v.wrapping_add(sign) << self.dropped, len: len as u8 }
         })
     }
 
@@ -129,22 +136,24 @@ impl Layout {
         number(predicted) >> self.dropped << self.dropped
     }
 
-    /// The extra bits of a word whose symbol means `meaning`, and how many they are.
+    /// The `len` extra bits of a word.
     #[inline(always)]
-    pub(super) fn extra<const N: usize>(
-        self,
-        predicted: [u8; N],
-        word: [u8; N],
-        meaning: Meaning,
-    ) -> (u64, u32) {
+    pub(super) fn extra<const N: usize>(self, predicted: [u8; N], word: [u8; N], len: u32) -> u64 {
         let difference = number(word).wrapping_sub(self.rounded(predicted));
-        (low_bits::<N>(difference >> meaning.shift, meaning.len.into()), meaning.len.into())
+        low_bits::<N>(difference >> self.shift::<N>(len), len)
     }
 
-    /// The word of a symbol that means `meaning`, and of extra bits.
+    /// How many bits are left out under `len` extra bits.
     #[inline(always)]
-    pub(super) fn join<const N: usize>(self, predicted: [u8; N], meaning: Meaning, extra: u64) -> [u8; N] {
-        let word = self.rounded(predicted).wrapping_add(meaning.base).wrapping_add(extra << meaning.shift);
+    fn shift<const N: usize>(self, len: u32) -> u32 {
+        // Of an escape none are, and nothing else has so many extra bits.
+        if self.dropped == 0 || len == 8 * N as u32 { 0 } else { self.dropped }
+    }
+
+    /// The word of a symbol that means `base` and `len` extra bits, which are `extra`.
+    #[inline(always)]
+    pub(super) fn join<const N: usize>(self, predicted: [u8; N], base: u64, len: u32, extra: u64) -> [u8; N] {
+        let word = self.rounded(predicted).wrapping_add(base).wrapping_add(extra << self.shift::<N>(len));
         let mut narrow = [0; N];
         narrow.copy_from_slice(&word.to_le_bytes()[..N]);
         narrow
@@ -192,9 +201,10 @@ mod tests {
                     assert!(p != y || symbol == 0 || symbol == ESCAPE);
                     for symbol in [symbol, ESCAPE] {
                         let meaning = meanings[usize::from(symbol)];
-                        let (extra, len) = layout.extra(p, y, meaning);
+                        let len = u32::from(meaning.len);
+                        let extra = layout.extra(p, y, len);
                         assert!(len == 64 || extra >> len == 0);
-                        assert_eq!(layout.join(p, meaning, extra), y, "{dtype} {p:?} {y:?}");
+                        assert_eq!(layout.join(p, meaning.base, len, extra), y, "{dtype} {p:?} {y:?}");
                     }
                 }
             }

@@ -35,7 +35,7 @@ pub fn decode(packed: &[u8], dtype: &str, prediction: &[u8]) -> Vec<u8> {
     for context in 1..contexts {
         firsts.push(firsts[usize::from(context) - 1] + input.varint());
     }
-    let tables: Vec<_> = (0..contexts).map(|_| read_frequencies(&mut input)).collect();
+    let tables: Vec<_> = (0..contexts).map(|_| moves(&read_frequencies(&mut input))).collect();
     let number = |word: &[u8]| word.iter().rev().fold(0u128, |n, &byte| n << 8 | u128::from(byte));
     for piece in prediction.chunks(bytes << 17) {
         let words: Vec<u128> = piece.chunks(bytes).map(number).collect();
@@ -43,43 +43,72 @@ pub fn decode(packed: &[u8], dtype: &str, prediction: &[u8]) -> Vec<u8> {
             let exponent = (p % (1 << (width - 1))) >> mantissa;
             &tables[firsts.iter().filter(|&&first| u128::from(first) <= exponent).count() - 1]
         };
-        let symbols = symbols(input.bytes(), &words.iter().map(|&p| table_of(p)).collect::<Vec<_>>());
-        let stream = input.bytes();
-        let mut extra = Bits::new(stream);
-        for (p, symbol) in words.into_iter().zip(symbols) {
-            let word = word((width, dropped), p, symbol, |len| extra.take(len));
+        let mut piece = Bytes(input.bytes());
+        let lanes = if words.len() < 4096 { 1 } else { 4 };
+        let lens: Vec<usize> = (1..lanes).map(|_| piece.varint() as usize).collect();
+        let mut lanes: Vec<Lane<'_>> = lens.iter().map(|&len| Lane::new(piece.take(len))).collect();
+        lanes.push(Lane::new(piece.0));
+        for (i, p) in words.into_iter().enumerate() {
+            let count = lanes.len();
+            let lane = &mut lanes[i / 2 % count];
+            let symbol = lane.symbol(table_of(p));
+            let word = word((width, dropped), p, symbol, |len| lane.bits.take(len));
             out.extend(&word.to_le_bytes()[..bytes]);
         }
-        assert_eq!(extra.used(), stream.len());
+        for lane in lanes {
+            assert_eq!((lane.bits.used(), lane.state), (lane.len, 0));
+        }
     }
     assert!(input.0.is_empty());
     out
 }
 
-/// The symbols of a stream, each of a table of its own.
-fn symbols(stream: &[u8], tables: &[&[u32; 256]]) -> Vec<u8> {
-    let lanes = if tables.len() < 4096 { 1 } else { 4 };
-    let (states, words) = stream.split_at(8 * lanes);
-    let mut states: Vec<u64> =
-        states.chunks(8).map(|state| u64::from_le_bytes(state.try_into().unwrap())).collect();
-    let mut words = words.chunks(4).map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())));
-    let mut symbols = Vec::new();
-    for (i, frequencies) in tables.iter().enumerate() {
-        let x = &mut states[i / 2 % lanes];
-        let slot = *x % 4096;
-        let (mut symbol, mut start) = (0, 0);
-        while slot >= start + u64::from(frequencies[symbol]) {
-            start += u64::from(frequencies[symbol]);
-            symbol += 1;
-        }
-        *x = u64::from(frequencies[symbol]) * (*x / 4096) + slot - start;
-        if *x < 1 << 31 && (i % 2 == 1 || i == tables.len() - 1) {
-            *x = *x << 32 | words.next().unwrap();
-        }
-        symbols.push(symbol as u8);
+struct Lane<'a> {
+    bits: Bits<'a>,
+    len: usize,
+    state: usize,
+}
+
+impl<'a> Lane<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        let mut bits = Bits::new(bytes);
+        while bits.take(1) == 0 {}
+        let state = bits.take(12) as usize;
+        Self { bits, len: bytes.len(), state }
     }
-    assert!(words.next().is_none() && states.iter().all(|&x| x == 1 << 31));
-    symbols
+
+    /// The next symbol, which moves the state on.
+    fn symbol(&mut self, moves: &[Move]) -> u8 {
+        let Move { symbol, next, len } = moves[self.state];
+        self.state = next + self.bits.take(len) as usize;
+        symbol
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Move {
+    symbol: u8,
+    next: usize,
+    len: u32,
+}
+
+/// The move from each state of a context.
+fn moves(frequencies: &[u32; 256]) -> Vec<Move> {
+    let mut owners = [0; 4096];
+    let mut at = 0;
+    for (symbol, &f) in frequencies.iter().enumerate() {
+        for _ in 0..f {
+            owners[at] = symbol;
+            at = (at + 2563) % 4096;
+        }
+    }
+    let one = |(state, &symbol): (usize, &usize)| {
+        let before = owners[..state].iter().filter(|&&owner| owner == symbol).count();
+        let x = frequencies[symbol] as usize + before;
+        let len = 12 - x.ilog2();
+        Move { symbol: symbol as u8, next: (x << len) - 4096, len }
+    };
+    owners.iter().enumerate().map(one).collect()
 }
 
 /// The word of a symbol; `extra` gives the bits that belong to it.
