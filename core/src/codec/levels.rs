@@ -2,7 +2,7 @@
 
 use super::Scratch;
 use crate::error::Result;
-use crate::plan::{Moments, Rescale, energy};
+use crate::plan::{self, Moments, Rescale};
 use crate::quantize::{MinMax, Quantizer, dequantize_band, quantize_band, rest, uniform};
 use crate::transform::{Band, Blocks, Chunk, Fitted, Grid};
 
@@ -26,7 +26,8 @@ pub(crate) struct Levels {
     pub(crate) symbols: Vec<Vec<u8>>,
     /// Levels of the uniform quantiser, or values of the trellis.
     pub(crate) integers: Vec<i32>,
-    /// Encoder only: sums of coefficient times level, and of level squared, where the step is yet to be refined.
+    /// Encoder only: sums of coefficient times level, and of level squared, over the values of the trellis; over blocks without
+    /// bits, of weight times level, and of level squared.
     pub(crate) fit: (f64, f64),
     /// Positions of the weights that a selecting transform keeps.
     pub(crate) positions: Vec<u32>,
@@ -55,6 +56,9 @@ impl Coding {
 
     /// Puts the gain of least error for the levels of all chunks in the place of the step they were made with.
     pub(crate) fn refine(&mut self, fits: impl Iterator<Item = (f64, f64)>) {
+        if self.quantizer != Quantizer::Rest {
+            return;
+        }
         let (products, squares) = fits.fold((0.0, 0.0), |sum, fit| (sum.0 + fit.0, sum.1 + fit.1));
         let gain = (products / squares) as f32;
         if gain.is_finite() && gain > 0.0 {
@@ -130,39 +134,44 @@ impl Coding {
     ) -> Result<()> {
         let which = self.transformed(chunk);
         delta.resize(chunk.len(), 0.0);
-        self.values(levels, chunk, which.len(), coeffs, delta);
+        self.values(levels, chunk, which.len(), coeffs, Some(delta));
         self.transform.inverse(coeffs, &levels.positions, chunk, &which, delta)
     }
 
-    /// The coefficients of `blocks` blocks of a chunk in `coeffs`, and the weights of its other blocks in `delta`.
+    /// The coefficients of a chunk, of whose blocks `which` go through the transform, in `coeffs`; the weights of the others in
+    /// `delta`.
     fn values(
         &self,
         levels: &Levels,
         chunk: &Chunk,
-        blocks: usize,
+        which: usize,
         coeffs: &mut Vec<f32>,
-        delta: &mut [f32],
+        delta: Option<&mut [f32]>,
     ) {
         let bands = self.transform.bands(chunk, levels.positions.len());
-        coeffs.resize(blocks * bands.iter().map(|band| band.len).sum::<usize>(), 0.0);
+        coeffs.resize(which * bands.iter().map(|band| band.len).sum::<usize>(), 0.0);
         pulp::Arch::new().dispatch(Dequantize { coding: self, levels, bands: &bands, chunk, coeffs, delta });
     }
 
     /// The sums that `rescale` needs over a chunk's `delta` and what its `levels` restore, after [`Self::quantize`] has
-    /// put its coefficients into `coeffs`; `restored` is scratch.
+    /// put its coefficients into `coeffs`; `restored` is scratch. `energy` is the delta's, if it is known.
     pub(super) fn moments(
         &self,
         rescale: Rescale,
         chunk: &Chunk,
+        energy: Option<f64>,
         Scratch { delta, restored, coeffs, levels }: &mut Scratch,
     ) -> Result<Moments> {
-        match (rescale, self.transform.gain_of_selected()) {
+        match (rescale, self.transform.gain_of_transpose()) {
             (Rescale::None, _) => Ok(Moments::of(rescale, delta, &[])),
-            // The other weights restore nothing that would have to be added up.
+            // No inverse then, only what it is made of.
             (Rescale::Unbiased, Some(gain)) => {
-                self.values(levels, chunk, 1, restored, &mut []);
-                let (kept, gain) = (Moments::of(rescale, coeffs, restored), f64::from(gain));
-                Ok(Moments { dd: energy(delta), dr: gain * kept.dr, rr: gain * gain * kept.rr, ..kept })
+                self.values(levels, chunk, self.transformed(chunk).len(), restored, None);
+                let sums = Moments::of(rescale, coeffs, restored);
+                let (gain, step) = (f64::from(gain), f64::from(self.step));
+                let dr = gain * sums.dr + step * levels.fit.0;
+                let rr = gain * gain * sums.rr + step * step * levels.fit.1;
+                Ok(Moments { dd: energy.unwrap_or_else(|| plan::energy(delta)), dr, rr, ..sums })
             }
             _ => {
                 self.dequantize(levels, chunk, coeffs, restored)?;
@@ -207,7 +216,12 @@ impl pulp::NullaryFnOnce for Quantize<'_> {
             let class = coding.class(block);
             if !coding.is_transformed(class) {
                 // Adding 0 makes a negative zero a positive one: an integer has but one.
-                levels.means.push((block_mean(block) / coding.step).round_ties_even() + 0.0);
+                let mean = block_mean(block);
+                let level = (mean / coding.step).round_ties_even() + 0.0;
+                levels.means.push(level);
+                let (area, wide) = ((blocks.side * blocks.side) as f64, f64::from(level));
+                levels.fit.0 += area * f64::from(mean) * wide;
+                levels.fit.1 += blocks.weights(block - chunk.blocks.start) as f64 * wide * wide;
                 continue;
             }
             for &band in bands {
@@ -244,7 +258,7 @@ struct Dequantize<'a> {
     bands: &'a [Band],
     chunk: &'a Chunk,
     coeffs: &'a mut [f32],
-    delta: &'a mut [f32],
+    delta: Option<&'a mut [f32]>,
 }
 
 impl pulp::NullaryFnOnce for Dequantize<'_> {
@@ -252,7 +266,7 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { coding, levels, bands, chunk, mut coeffs, delta } = self;
+        let Self { coding, levels, bands, chunk, mut coeffs, mut delta } = self;
         let mut symbols: Vec<&[u8]> = levels.symbols.iter().map(Vec::as_slice).collect();
         let mut integers = levels.integers.as_slice();
         let blocks = Blocks::new(chunk, coding.grid.side());
@@ -261,7 +275,9 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
             let class = coding.class(block);
             if !coding.is_transformed(class) {
                 let mean = means.next().copied().unwrap_or(0.0) * coding.step;
-                blocks.fill(block - chunk.blocks.start, mean, delta);
+                if let Some(delta) = delta.as_deref_mut() {
+                    blocks.fill(block - chunk.blocks.start, mean, delta);
+                }
                 continue;
             }
             for &band in bands {

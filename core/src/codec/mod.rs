@@ -64,7 +64,7 @@ pub(crate) fn encode_tensor(
     let coded = in_chunks(&coding.grid, |chunk, scratch| {
         source(chunk, &mut scratch.delta);
         coding.quantize(&scratch.delta, chunk, &mut scratch.coeffs, &mut scratch.levels);
-        let moments = coding.moments(rescale, chunk, scratch)?;
+        let moments = coding.moments(rescale, chunk, survey.energy(chunk), scratch)?;
         Ok((Packed::new(&coding, &mut scratch.levels), moments))
     });
     let (packed, moments): (Vec<Packed>, Vec<Moments>) =
@@ -233,6 +233,11 @@ impl Survey {
         });
         let survey = Self { energies: energies.concat(), weights };
         survey.total().is_finite().then_some(survey)
+    }
+
+    /// That of the blocks of `chunk`, if it was looked for.
+    fn energy(&self, chunk: &Chunk) -> Option<f64> {
+        Some(self.energies.get(chunk.blocks.clone())?.iter().sum())
     }
 
     fn total(&self) -> f64 {

@@ -77,6 +77,13 @@ impl Blocks {
         }
     }
 
+    /// Number of weights of block `i`, without the padding.
+    #[inline(always)]
+    pub(crate) fn weights(&self, i: usize) -> usize {
+        let (height, width, _) = self.inside(i);
+        height * width
+    }
+
     /// Mean over the padded block `i`.
     #[inline(always)]
     pub(crate) fn mean(&self, chunk: &[f32], i: usize) -> f32 {

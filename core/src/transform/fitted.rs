@@ -178,11 +178,13 @@ impl Fitted {
         matches!(self, Self::Factors(_, Asked { rest: false, .. }))
     }
 
-    /// Where coefficients are single weights, of which the others come back as 0: the gain that they come back with.
-    pub(crate) fn gain_of_selected(&self) -> Option<f32> {
+    /// The g of a transform whose inverse is g times its transpose: then the scalar product of a delta and an inverse is g times
+    /// that of their coefficients, and the square of an inverse g^2 times that of its coefficients (less what falls into padding).
+    pub(crate) fn gain_of_transpose(&self) -> Option<f32> {
         match self {
+            Self::Dct(_, Scale(Table::None, _)) | Self::Top(..) => Some(1.0),
+            Self::Dwt(dwt, Scale(Table::None, _)) => dwt.wavelet().is_orthonormal().then_some(1.0),
             Self::Mask(mask) => Some(mask.gain()),
-            Self::Top(..) => Some(1.0),
             _ => None,
         }
     }

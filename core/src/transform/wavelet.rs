@@ -116,6 +116,11 @@ impl Wavelet {
         Ok(Self::Learned(Lattice::from_params(&params)?))
     }
 
+    /// Whether the inverse is the transpose, as exactly as `f32` allows.
+    pub(super) fn is_orthonormal(&self) -> bool {
+        !matches!(self, Self::Cdf53 | Self::Cdf97)
+    }
+
     /// How one level is computed.
     pub(super) fn level(&self) -> Level {
         match self {
