@@ -147,13 +147,12 @@ impl Decoder {
         contexts: usize,
         attach: impl Fn(u8) -> (u32, u8),
     ) -> Result<Self> {
-        let mut all = Vec::with_capacity(contexts);
-        for _ in 0..contexts {
+        let mut all = vec![[Move::default(); STATES]; contexts];
+        for moves in &mut all {
             let (table, len) = Frequencies::read(input.0)?;
             input.take(len, WHAT)?;
             let attached: [_; 256] = std::array::from_fn(|symbol| attach(symbol as u8));
             let mut x = table.of;
-            let mut moves = [Move::default(); STATES];
             for (to, owner) in moves.iter_mut().zip(owners(&table)) {
                 let x = &mut x[usize::from(owner)];
                 let (base, extra) = attached[usize::from(owner)];
@@ -161,7 +160,6 @@ impl Decoder {
                 *to = Move { base, next: ((*x << bits) - SCALE) as u16, bits: bits as u8, extra };
                 *x += 1;
             }
-            all.push(moves);
         }
         Ok(Self(all))
     }
