@@ -133,23 +133,17 @@ impl Coding {
         delta: &mut Vec<f32>,
     ) -> Result<()> {
         let which = self.transformed(chunk);
+        let block: usize =
+            self.transform.bands(chunk, levels.positions.len()).iter().map(|band| band.len).sum();
+        coeffs.resize(which.len() * block, 0.0);
         delta.resize(chunk.len(), 0.0);
-        self.values(levels, chunk, which.len(), coeffs, Some(delta));
+        self.values(levels, chunk, coeffs, Some(delta));
         self.transform.inverse(coeffs, &levels.positions, chunk, &which, delta)
     }
 
-    /// The coefficients of a chunk, of whose blocks `which` go through the transform, in `coeffs`; the weights of the others in
-    /// `delta`.
-    fn values(
-        &self,
-        levels: &Levels,
-        chunk: &Chunk,
-        which: usize,
-        coeffs: &mut Vec<f32>,
-        delta: Option<&mut [f32]>,
-    ) {
+    /// All coefficients of a chunk, and in `delta` the weights of blocks that do not go through the transform.
+    fn values(&self, levels: &Levels, chunk: &Chunk, coeffs: &mut [f32], delta: Option<&mut [f32]>) {
         let bands = self.transform.bands(chunk, levels.positions.len());
-        coeffs.resize(which * bands.iter().map(|band| band.len).sum::<usize>(), 0.0);
         pulp::Arch::new().dispatch(Dequantize { coding: self, levels, bands: &bands, chunk, coeffs, delta });
     }
 
@@ -166,7 +160,8 @@ impl Coding {
             (Rescale::None, _) => Ok(Moments::of(rescale, delta, &[])),
             // No inverse then, only what it is made of.
             (Rescale::Unbiased, Some(gain)) => {
-                self.values(levels, chunk, self.transformed(chunk).len(), restored, None);
+                restored.resize(coeffs.len(), 0.0);
+                self.values(levels, chunk, restored, None);
                 let sums = Moments::of(rescale, coeffs, restored);
                 let (gain, step) = (f64::from(gain), f64::from(self.step));
                 let dr = gain * sums.dr + step * levels.fit.0;
