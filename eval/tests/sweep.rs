@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use delta_dct::{Archive, Checkpoint, ErrorKind, Progress, Silent};
-use delta_dct_eval::report::html;
+use delta_dct_eval::report::{html, markdown};
 use delta_dct_eval::sweep::{
     COLUMNS, FailedRow, Ledger, Results, Row, Run, RunOptions, Sweep, Values, best, export,
     predecessor_count, run, short_recipe,
@@ -408,6 +408,32 @@ fn the_report_is_one_file_with_every_run() {
         html(&Results::default(), Path::new("x"), 0.01).unwrap_err().kind(),
         ErrorKind::InvalidArgument
     );
+}
+
+#[test]
+fn the_default_codec_is_shown_beside_the_best_of_the_others() {
+    let mut results = rows(&[
+        (100, 0.0, 0.5),
+        (110, 0.0, 0.4),
+        (111, 0.0, 0.1),
+        (90, 0.0, 0.8),
+        (100, 0.0, 0.2),
+        (9, 0.0, 3.0),
+    ]);
+    assert_eq!(markdown(&results).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert!(!html(&results, Path::new("x"), 0.01).unwrap().contains("class=\"beside\""));
+    // The fifth and the sixth are ours: the second is what the larger one stands beside, and nothing the smaller one.
+    for row in &mut results.rows[4..] {
+        row.method = "factors".to_owned();
+    }
+    let expected = "a<b\n\n\
+        | bytes | bits per weight | KL | best of the others | its bytes | its KL | times |\n\
+        |---:|---:|---:|---|---:|---:|---:|\n\
+        | 9 | 1 | 3 |  |  |  |  |\n\
+        | 100 | 1 | 0.2 | `dct block=16 bits=4:1` | 110 | 0.4 | 2.0 |\n";
+    assert_eq!(markdown(&results).unwrap(), expected);
+    let page = html(&results, Path::new("x"), 0.01).unwrap();
+    assert!(page.contains("<td>dct block=16 bits=4:1</td><td class=\"n\">110</td>"), "{page}");
 }
 
 #[test]

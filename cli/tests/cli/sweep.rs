@@ -105,6 +105,7 @@ fn one_run_that_cannot_be_made_does_not_stop_the_others() {
     check("sweep, best, report", &value["failures"][0], words);
     assert!(!succeed(dir.path(), "best out").contains("auto"));
     succeed(dir.path(), "report out -o r.html");
+    assert_eq!(run(dir.path(), "report out --markdown").code, Some(2), "it has no run of the default codec");
 }
 
 #[test]
