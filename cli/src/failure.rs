@@ -9,6 +9,9 @@ use delta_dct::{Error, ErrorKind};
 pub(crate) enum Failure {
     /// The library's error, and what the user can do about it with this command.
     Delta(Error, Option<&'static str>),
+    /// So many of so many runs failed; each has been told.
+    #[cfg(feature = "eval")]
+    Runs(usize, usize),
     /// Standard output could not be written.
     Output(io::Error),
 }
@@ -66,6 +69,11 @@ impl Failure {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
             Self::Output(error) => say(&format!("error: cannot write to standard output: {error}")),
+            #[cfg(feature = "eval")]
+            Self::Runs(failed, of) => {
+                say(&format!("error: {failed} of {of} runs failed"));
+                say("hint: the same command tries them again");
+            }
             Self::Delta(error, hint) => {
                 say(&format!("error: {error}"));
                 if let Some(hint) = hint {
@@ -78,7 +86,12 @@ impl Failure {
 
     /// The table of exit codes in the main help page.
     fn exit_code(&self) -> u8 {
-        let Self::Delta(error, _) = self else { return 3 };
+        let error = match self {
+            Self::Delta(error, _) => error,
+            #[cfg(feature = "eval")]
+            Self::Runs(..) => return 1,
+            Self::Output(_) => return 3,
+        };
         match error.kind() {
             ErrorKind::InvalidArgument => 2,
             ErrorKind::Io => 3,
@@ -93,7 +106,7 @@ impl Failure {
 }
 
 /// One line on stderr. If even stderr is gone, the exit code still speaks.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     use io::Write;
     let _ = writeln!(io::stderr(), "delta-dct: {line}");
 }

@@ -75,7 +75,7 @@ enum Command {
 const AFTER_HELP: &str = "\
 Exit codes:
     0  success
-    1  any other failure
+    1  any other failure, such as runs of a sweep
     2  the command line makes no sense (unknown option, method or value)
     3  the operating system refused (no such file, permission, disk full, output exists)
     4  a file is damaged or ends early

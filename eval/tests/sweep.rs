@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use delta_dct::{Archive, Checkpoint, ErrorKind, Progress, Silent};
-use delta_dct_eval::report::html;
+use delta_dct_eval::report::{html, markdown};
 use delta_dct_eval::sweep::{
-    COLUMNS, Ledger, Results, Row, RunOptions, Sweep, Values, best, export, predecessor_count, run,
-    short_recipe,
+    COLUMNS, FailedRow, Ledger, Results, Row, Run, RunOptions, Sweep, Values, best, export,
+    predecessor_count, run, short_recipe,
 };
 use delta_dct_eval::{Comparison, Error};
 use serde_json::{Value, json};
@@ -141,6 +141,42 @@ fn an_interrupted_sweep_goes_on_where_it_stopped() {
     let mut names: Vec<_> = fs::read_dir(&parts).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, [".lock", "pairs.jsonl", "rows.jsonl"], "nothing else is left");
+}
+
+#[test]
+fn a_run_that_cannot_be_made_is_noted_and_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let grid = "[[grid]]\nmethod = ['auto size=10B', 'zero', 'bitdelta']\n";
+    let sweep = Sweep::read(&sweep_file(dir.path(), 20, grid)).unwrap();
+    let methods =
+        |results: &Results| results.rows.iter().map(|row| row.method.clone()).collect::<Vec<_>>().join(" ");
+    assert_eq!(run_all(&sweep, &out, RunOptions::default()).unwrap(), 2);
+    let results = Results::read(&out).unwrap();
+    assert_eq!(methods(&results), "zero bitdelta");
+    let [failed] = results.failures.as_slice() else { panic!("{:?}", results.failures) };
+    assert_eq!((failed.pair.as_str(), failed.method.as_str()), ("digits", "auto"));
+    assert!(failed.error.contains("small"), "{}", failed.error);
+
+    // As if another one had failed as well, of which nothing is known that would hinder it.
+    let other = Sweep::read(&sweep_file(dir.path(), 20, &grid.replace("zero", "dct"))).unwrap();
+    let recipe = other.cells[1].text().unwrap();
+    let lost = FailedRow { method: "dct".to_owned(), recipe, ..failed.clone() };
+    Ledger::open(&out, false).unwrap().add_run(Err(lost)).unwrap();
+    assert_eq!(Results::read(&out).unwrap().failures.len(), 2);
+    assert_eq!(run_all(&other, &out, RunOptions::default()).unwrap(), 1);
+    let again = Results::read(&out).unwrap();
+    assert_eq!((methods(&again).as_str(), again.failures.len()), ("zero bitdelta dct", 1));
+    let lines = fs::read_to_string(out.join("rows.jsonl")).unwrap();
+    assert_eq!(lines.matches("\"method\":\"auto\"").count(), 2, "it is tried again");
+
+    // What concerns all runs stops them.
+    fs::write(out.join("rows.jsonl"), "").unwrap();
+    fs::write(out.join("deltas"), "no folder").unwrap();
+    let keep = RunOptions { keep: true, runs: None };
+    assert_eq!(run_all(&sweep, &out, keep).unwrap_err().kind(), ErrorKind::Io);
+    let results = Results::read(&out).unwrap();
+    assert!(results.rows.is_empty() && results.failures.is_empty());
 }
 
 #[test]
@@ -274,6 +310,7 @@ fn rows(runs: &[(u64, f64, f64)]) -> Results {
     Results {
         pairs: vec![serde_json::from_value(pair).unwrap()],
         rows: runs.iter().map(row).map(read).collect(),
+        failures: Vec::new(),
     }
 }
 
@@ -308,7 +345,12 @@ fn the_front_is_what_no_other_run_beats() {
 #[test]
 fn exports_hold_every_row() {
     let dir = tempfile::tempdir().unwrap();
-    let results = rows(&[(50, 0.0, 0.1), (10, -0.25, 0.5)]);
+    let mut results = rows(&[(50, 0.0, 0.1), (10, -0.25, 0.5)]);
+    let failed = json!({
+        "pair": "a<b", "method": "auto", "recipe": "auto", "predecessor": true, "error": "no, \"never\"", "inputs": "0",
+        "version": "0",
+    });
+    results.failures.push(serde_json::from_value(failed).unwrap());
     let files = export(&results, dir.path()).unwrap();
     assert_eq!(files, ["results.csv", "results.json", "results.parquet"]);
     let mut csv = csv::Reader::from_path(dir.path().join("results.csv")).unwrap();
@@ -317,13 +359,16 @@ fn exports_hold_every_row() {
     let lines: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
     let at = |name: &str| header.iter().position(|known| known == name).unwrap();
     assert_eq!([&lines[1][at("pair")], &lines[1][at("kl")], &lines[1][at("perplexity")]], ["a<b", "0.5", ""]);
+    let known = |line: &csv::StringRecord| line.iter().filter(|value| !value.is_empty()).count();
+    assert_eq!((&lines[1][at("error")], &lines[2][at("error")], known(&lines[2])), ("", "no, \"never\"", 7));
 
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::Field;
     let file = fs::File::open(dir.path().join("results.parquet")).unwrap();
     let found: Vec<_> =
         SerializedFileReader::new(file).unwrap().get_row_iter(None).unwrap().map(Result::unwrap).collect();
-    for (row, line) in found.iter().zip(&results.rows) {
+    let runs: Vec<Run<'_>> = results.rows.iter().map(Ok).chain(results.failures.iter().map(Err)).collect();
+    for (row, line) in found.iter().zip(runs) {
         for ((name, values), (column, field)) in COLUMNS.iter().zip(row.get_column_iter()) {
             let expected = match values {
                 Values::Text(of) => of(line).map(|text| Field::Str(text.to_owned())),
@@ -334,9 +379,10 @@ fn exports_hold_every_row() {
             assert_eq!((name, &expected.unwrap_or(Field::Null)), (&column.as_str(), field));
         }
     }
-    assert_eq!(found.len(), 2);
+    assert_eq!(found.len(), 3);
     let json: Value = serde_json::from_slice(&fs::read(dir.path().join("results.json")).unwrap()).unwrap();
     assert_eq!(json["rows"][1]["accuracy_difference"], -0.25);
+    assert_eq!(json["failures"][0]["error"], "no, \"never\"");
 }
 
 #[test]
@@ -362,6 +408,32 @@ fn the_report_is_one_file_with_every_run() {
         html(&Results::default(), Path::new("x"), 0.01).unwrap_err().kind(),
         ErrorKind::InvalidArgument
     );
+}
+
+#[test]
+fn the_default_codec_is_shown_beside_the_best_of_the_others() {
+    let mut results = rows(&[
+        (100, 0.0, 0.5),
+        (110, 0.0, 0.4),
+        (111, 0.0, 0.1),
+        (90, 0.0, 0.8),
+        (100, 0.0, 0.2),
+        (9, 0.0, 3.0),
+    ]);
+    assert_eq!(markdown(&results).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert!(!html(&results, Path::new("x"), 0.01).unwrap().contains("class=\"beside\""));
+    // The fifth and the sixth are ours: the second is what the larger one stands beside, and nothing the smaller one.
+    for row in &mut results.rows[4..] {
+        row.method = "factors".to_owned();
+    }
+    let expected = "a<b\n\n\
+        | bytes | bits per weight | KL | best of the others | its bytes | its KL | times |\n\
+        |---:|---:|---:|---|---:|---:|---:|\n\
+        | 9 | 1 | 3 |  |  |  |  |\n\
+        | 100 | 1 | 0.2 | `dct block=16 bits=4:1` | 110 | 0.4 | 2.0 |\n";
+    assert_eq!(markdown(&results).unwrap(), expected);
+    let page = html(&results, Path::new("x"), 0.01).unwrap();
+    assert!(page.contains("<td>dct block=16 bits=4:1</td><td class=\"n\">110</td>"), "{page}");
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use delta_dct::ErrorKind;
-use delta_dct_eval::sweep::{Ledger, Results, Row, RunOptions, Sweep, export, run as run_sweep};
+use delta_dct_eval::sweep::{
+    Ledger, Results, Row, RunOptions, Sweep, export, run as run_sweep, short_recipe,
+};
 
-use crate::failure::{Advise, Outcome};
+use crate::failure::{Advise, Failure, Outcome, say};
 use crate::model_threads;
 use crate::place;
 use crate::progress::Bar;
@@ -49,7 +51,8 @@ pub(crate) struct SweepArgs {
 
 const AFTER_HELP: &str = "\
 Each run compresses to a real file, takes its size, and judges the model that it gives. Its row is on disk before the \
-next run begins: stop the sweep whenever you like, and start the same command again. At the end all rows are in \
+next run begins: stop the sweep whenever you like, and start the same command again. A run that cannot be made is kept \
+with its `error` and no figures; the others go on, the exit code is 1, and the same command tries it again. At the end all rows are in \
 DIR/results.csv, .json and .parquet. Models are loaded once per pair. The ratio of files is followed by the one that the \
 Python predecessor counted (a byte per coefficient, and no file).
 
@@ -84,12 +87,15 @@ pub(crate) fn run(args: &SweepArgs) -> Outcome {
         .advise(ErrorKind::Interrupted, "finished runs are kept: the same command goes on from here")?;
     drop(bar);
     let (results, others) = ledger.results().of(&sweep)?;
+    for failed in &results.failures {
+        say(&format!("warning: {}, {}: {}", failed.pair, short_recipe(&failed.recipe), failed.error));
+    }
     let files = export(&ledger.results().of(&whole)?.0, &args.output)?;
     args.report.print(&results, |out| {
         table(&results).write(out)?;
         writeln!(out)?;
         let runs = |n: usize| units::plural(n, "run");
-        let missing = sweep.cells.len() - results.rows.len();
+        let missing = sweep.cells.len() - results.rows.len() - results.failures.len();
         write!(out, "{} made now, {} made before", runs(made), results.rows.len() - made)?;
         writeln!(out, "{}", if missing > 0 { format!(", {missing} left") } else { String::new() })?;
         if changed {
@@ -102,7 +108,11 @@ pub(crate) fn run(args: &SweepArgs) -> Outcome {
         }
         notes(out, &results)?;
         writeln!(out, "wrote {} in {}", files.join(", "), args.output.display())
-    })
+    })?;
+    match results.failures.len() {
+        0 => Ok(()),
+        failed => Err(Failure::Runs(failed, failed + results.rows.len())),
+    }
 }
 
 fn notes(out: &mut dyn Write, results: &Results) -> io::Result<()> {

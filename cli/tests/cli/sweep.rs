@@ -34,7 +34,7 @@ fn a_sweep_its_picks_and_its_report() {
     let first = run(dir.path(), "sweep s.toml -o out --runs 1 --json").json();
     assert_eq!(first["rows"].as_array().unwrap().len(), 1);
     let value = run(dir.path(), "sweep s.toml -o out --keep --json").json();
-    check(section, &value, vec!["pairs", "rows"]);
+    check(section, &value, vec!["pairs", "rows", "failures"]);
     check(section, &value["rows"][0], words(&[ROW, QUALITY, COMPARED, "tensors"]));
     check(section, &value["rows"][0]["tensors"][0], words(&["name dimensions bytes relative_error"]));
     let pair = "pair base finetuned data options sweep inputs version notes base_quality finetuned_quality";
@@ -80,6 +80,32 @@ fn a_sweep_its_picks_and_its_report() {
     let picked = run(dir.path(), "best out --methods zero --json").json();
     assert_eq!(picked[0]["front"].as_array().unwrap().len(), 1);
     assert_eq!(picked[0]["pick"]["row"]["method"], "zero");
+}
+
+#[test]
+fn one_run_that_cannot_be_made_does_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    write_sweep(dir.path(), "[[grid]]\nmethod = ['auto size=10B', 'zero']\n");
+    for made in [1, 0] {
+        let ended = run(dir.path(), "sweep s.toml -o out");
+        assert_eq!(ended.code, Some(1));
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        let [warning, error, _] = lines.as_slice() else { panic!("{}", ended.stderr) };
+        assert!(warning.contains("warning: digits, auto size=10B: "), "{warning}");
+        assert!(error.ends_with("error: 1 of 2 runs failed"), "{error}");
+        assert!(
+            ended.stdout.contains(&format!("{made} run")) && !ended.stdout.contains("auto"),
+            "{}",
+            ended.stdout
+        );
+    }
+    let value: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("out/results.json")).unwrap()).unwrap();
+    let words = "pair method recipe predecessor error inputs version".split(' ').collect();
+    check("sweep, best, report", &value["failures"][0], words);
+    assert!(!succeed(dir.path(), "best out").contains("auto"));
+    succeed(dir.path(), "report out -o r.html");
+    assert_eq!(run(dir.path(), "report out --markdown").code, Some(2), "it has no run of the default codec");
 }
 
 #[test]

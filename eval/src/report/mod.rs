@@ -1,6 +1,7 @@
 //! A sweep as one HTML file that needs nothing else: plots, tables, heat maps, and the commands to repeat it.
 
 mod axis;
+mod beside;
 mod heat;
 mod numbers;
 mod plot;
@@ -8,6 +9,7 @@ mod tables;
 
 use std::path::Path;
 
+pub use self::beside::markdown;
 use self::numbers::{bytes, count, escape, percent, quoted};
 use crate::error::Result;
 use crate::sweep::{PairRow, Results, Row, front, pick};
@@ -69,7 +71,7 @@ fn section(pair: &PairRow, rows: &[&Row], threshold: f64) -> Result<String> {
          <figure>{quality}<figcaption>{measure} against bytes.{edge}</figcaption></figure>\n</div>\n\
          <h3>All runs</h3>\n<p class=\"note\">A click on a head sorts. Shaded: the runs of the line. <i>Predecessor's ratio</i> is \
          what the Python predecessor would have counted: one byte per coefficient whatever its bits, and no file.</p>\n{runs}\
-         <h3>Where the error is</h3>\n<p class=\"note\">|result - fine-tuned|² / |fine-tuned - base|² of each matrix, by layer; of \
+         {beside}<h3>Where the error is</h3>\n<p class=\"note\">|result - fine-tuned|² / |fine-tuned - base|² of each matrix, by layer; of \
          each method the run of lowest KL. From small to large: {scale}</p>\n{heat}</section>\n",
         name = escape(&pair.pair),
         facts = facts(pair, rows),
@@ -79,6 +81,7 @@ fn section(pair: &PairRow, rows: &[&Row], threshold: f64) -> Result<String> {
         divergence = plot::divergence(pair, rows)?,
         quality = plot::quality(pair, rows)?,
         runs = tables::runs(pair, rows, &front),
+        beside = beside::html(rows),
         scale = heat::scale(),
         heat = heat_maps(rows, pick.as_ref().map(|pick| pick.row.method.as_str())),
     ))

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::definition::{Cell, Sweep};
 use super::fingerprint::fingerprint;
-use super::row::{PairRow, Row};
+use super::row::{FailedRow, PairRow, Row, RowKey};
 use crate::comparison::Sources;
 
 /// Version of the program that makes the rows.
@@ -22,6 +22,9 @@ const ROWS: &str = "rows.jsonl";
 const SWEEP: &str = "sweep.toml";
 const LOCK: &str = ".lock";
 
+/// A run, or why there is none.
+type Outcome = std::result::Result<Row, FailedRow>;
+
 /// What a folder holds.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Results {
@@ -29,6 +32,8 @@ pub struct Results {
     pub pairs: Vec<PairRow>,
     /// The runs, in the order in which they were made.
     pub rows: Vec<Row>,
+    /// The runs that could not be made; none that has been made since.
+    pub failures: Vec<FailedRow>,
 }
 
 /// The folder of a sweep, to be added to.
@@ -44,7 +49,26 @@ pub struct Ledger {
 impl Results {
     /// What `folder` holds; a last line that was never finished does not count. Errors: Io, Corrupt.
     pub fn read(folder: &Path) -> Result<Self> {
-        Ok(Self { pairs: lines(&folder.join(PAIRS))?.0, rows: lines(&folder.join(ROWS))?.0 })
+        Ok(Self::new(lines(&folder.join(PAIRS), json)?.0, lines(&folder.join(ROWS), outcome)?.0))
+    }
+
+    fn new(pairs: Vec<PairRow>, runs: Vec<Outcome>) -> Self {
+        let mut results = Self { pairs, ..Self::default() };
+        runs.into_iter().for_each(|run| results.add(run));
+        results
+    }
+
+    /// Adds a run; one of the same cell that failed before is forgotten.
+    fn add(&mut self, run: Outcome) {
+        let key = match &run {
+            Ok(row) => row.key(),
+            Err(failed) => failed.key(),
+        };
+        self.failures.retain(|known| known.key() != key);
+        match run {
+            Ok(row) => self.rows.push(row),
+            Err(failed) => self.failures.push(failed),
+        }
     }
 
     /// A pair.
@@ -57,23 +81,29 @@ impl Results {
         self.rows.iter().filter(|row| row.pair == name).collect()
     }
 
-    /// The rows of the cells of `sweep`, in its order, and how many others there are.
+    /// The rows of the cells of `sweep`, in its order, and how many others there are that have been made.
     pub fn of(&self, sweep: &Sweep) -> Result<(Self, usize)> {
-        let wanted = sweep.cells.iter().map(|cell| self.row(cell)).collect::<Result<Vec<_>>>()?;
-        let rows: Vec<Row> = wanted.into_iter().flatten().cloned().collect();
+        let (mut rows, mut failures) = (Vec::new(), Vec::new());
+        for cell in &sweep.cells {
+            rows.extend(self.row(cell)?.cloned());
+            let recipe = cell.text()?;
+            failures.extend(self.failures.iter().find(|failed| failed.key() == key(cell, &recipe)).cloned());
+        }
         let others = self.rows.len() - rows.len();
         let names: BTreeSet<&str> = rows.iter().map(|row| row.pair.as_str()).collect();
         let pairs = self.pairs.iter().filter(|pair| names.contains(pair.pair.as_str())).cloned().collect();
-        Ok((Self { pairs, rows }, others))
+        Ok((Self { pairs, rows, failures }, others))
     }
 
-    /// The row of a cell.
+    /// The row of a cell that has been made.
     pub fn row(&self, cell: &Cell) -> Result<Option<&Row>> {
         let recipe = cell.text()?;
-        let is =
-            |row: &&Row| row.pair == cell.pair && row.recipe == recipe && row.predecessor == cell.predecessor;
-        Ok(self.rows.iter().find(is))
+        Ok(self.rows.iter().find(|row| row.key() == key(cell, &recipe)))
     }
+}
+
+fn key<'a>(cell: &'a Cell, recipe: &'a str) -> RowKey<'a> {
+    (&cell.pair, recipe, cell.predecessor)
 }
 
 impl Ledger {
@@ -97,10 +127,10 @@ impl Ledger {
             pairs.set_len(0).and_then(|()| rows.set_len(0)).map_err(fail)?;
         }
         // What was cut off in the middle of a line goes, so that the next one begins on a line of its own.
-        let (known_pairs, pairs_end) = lines(&folder.join(PAIRS))?;
-        let (known_rows, rows_end) = lines(&folder.join(ROWS))?;
+        let (known_pairs, pairs_end) = lines(&folder.join(PAIRS), json)?;
+        let (known_rows, rows_end) = lines(&folder.join(ROWS), outcome)?;
         pairs.set_len(pairs_end).and_then(|()| rows.set_len(rows_end)).map_err(fail)?;
-        let results = Results { pairs: known_pairs, rows: known_rows };
+        let results = Results::new(known_pairs, known_rows);
         Ok(Self { folder: folder.to_owned(), results, pairs, rows, _lock: lock })
     }
 
@@ -144,10 +174,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Adds a run; it is on disk when this returns.
-    pub fn add_row(&mut self, row: Row) -> Result<()> {
-        add(&mut self.rows, &self.folder.join(ROWS), &row)?;
-        self.results.rows.push(row);
+    /// Adds a run, or one that could not be made; it is on disk when this returns.
+    pub fn add_run(&mut self, run: Outcome) -> Result<()> {
+        let path = self.folder.join(ROWS);
+        match &run {
+            Ok(row) => add(&mut self.rows, &path, row)?,
+            Err(failed) => add(&mut self.rows, &path, failed)?,
+        }
+        self.results.add(run);
         Ok(())
     }
 }
@@ -163,14 +197,22 @@ fn add(file: &mut File, path: &Path, value: &impl Serialize) -> Result<()> {
     file.write_all(&line).and_then(|()| file.sync_data()).map_err(fail)
 }
 
+fn json<T: DeserializeOwned>(line: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(line)
+}
+
+fn outcome(line: &[u8]) -> serde_json::Result<Outcome> {
+    json(line).map(Ok).or_else(|wrong| json(line).map(Err).map_err(|_| wrong))
+}
+
 /// The values of the whole lines of a file, and where these end.
-fn lines<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, u64)> {
+fn lines<T>(path: &Path, value: fn(&[u8]) -> serde_json::Result<T>) -> Result<(Vec<T>, u64)> {
     let text = fs::read(path).map_err(|e| Error::io("read", path, e))?;
     let end = text.iter().rposition(|&b| b == b'\n').map_or(0, |last| last + 1);
     let whole = text.get(..end).unwrap_or_default();
     let read = |(i, line): (usize, &[u8])| {
         let wrong = |e| Error::corrupt(format!("{}, line {}: {e}", path.display(), i + 1));
-        serde_json::from_slice(line).map_err(wrong)
+        value(line).map_err(wrong)
     };
     let values = whole.split_inclusive(|&b| b == b'\n').enumerate().map(read).collect::<Result<_>>()?;
     Ok((values, end as u64))

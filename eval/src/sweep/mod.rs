@@ -24,9 +24,9 @@ mod run;
 
 pub use best::{Best, Pick, best, front, pick};
 pub use definition::{Cell, Pair, Sweep};
-pub use export::{COLUMNS, Values, export};
+pub use export::{COLUMNS, Run, Values, export};
 pub use fingerprint::fingerprint;
 pub use ledger::{Ledger, Results};
 pub use predecessor::{Counted, predecessor_count};
-pub use row::{PairRow, Row, TensorError, short_recipe};
+pub use row::{FailedRow, PairRow, Row, TensorError, short_recipe};
 pub use run::{RunOptions, run};

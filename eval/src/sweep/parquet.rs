@@ -8,11 +8,10 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::export::{COLUMNS, Values};
-use super::row::Row;
+use super::export::{COLUMNS, Run, Values};
 
 /// The content of the file: one row group, every column optional.
-pub(super) fn write(rows: &[Row]) -> Result<Vec<u8>> {
+pub(super) fn write(runs: &[Run<'_>]) -> Result<Vec<u8>> {
     let field = |(name, values): &(&str, Values)| match values {
         Values::Text(_) => format!("optional binary {name} (UTF8);"),
         Values::Integer(_) => format!("optional int64 {name};"),
@@ -28,13 +27,13 @@ pub(super) fn write(rows: &[Row]) -> Result<Vec<u8>> {
         let mut column = group.next_column()?.ok_or_else(missing)?;
         match values {
             Values::Text(of) => {
-                fill(column.typed::<ByteArrayType>(), rows.iter().map(|row| of(row).map(ByteArray::from)))
+                fill(column.typed::<ByteArrayType>(), runs.iter().map(|run| of(*run).map(ByteArray::from)))
             }
             Values::Integer(of) => {
-                fill(column.typed::<Int64Type>(), rows.iter().map(|row| i64::try_from(of(row)?).ok()))
+                fill(column.typed::<Int64Type>(), runs.iter().map(|run| i64::try_from(of(*run)?).ok()))
             }
-            Values::Number(of) => fill(column.typed::<DoubleType>(), rows.iter().map(of)),
-            Values::Truth(of) => fill(column.typed::<BoolType>(), rows.iter().map(of)),
+            Values::Number(of) => fill(column.typed::<DoubleType>(), runs.iter().map(|run| of(*run))),
+            Values::Truth(of) => fill(column.typed::<BoolType>(), runs.iter().map(|run| of(*run))),
         }?;
         column.close()?;
     }

@@ -77,6 +77,25 @@ pub struct Row {
     pub tensors: Vec<TensorError>,
 }
 
+/// A run that could not be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FailedRow {
+    /// Name of the pair.
+    pub pair: String,
+    /// Name of the method.
+    pub method: String,
+    /// The recipe with all of its options.
+    pub recipe: String,
+    /// Whether the predecessor was to be followed to the letter.
+    pub predecessor: bool,
+    /// Why.
+    pub error: String,
+    /// Digest of models, data and options.
+    pub inputs: String,
+    /// Version of the program.
+    pub version: String,
+}
+
 /// How far a tensor is from the fine-tuned one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TensorError {
@@ -109,7 +128,20 @@ impl PairRow {
     }
 }
 
+impl FailedRow {
+    pub(super) fn key(&self) -> RowKey<'_> {
+        (&self.pair, &self.recipe, self.predecessor)
+    }
+}
+
+/// What no two runs of a sweep have in common: pair, recipe, and whether the predecessor is followed.
+pub(super) type RowKey<'a> = (&'a str, &'a str, bool);
+
 impl Row {
+    pub(super) fn key(&self) -> RowKey<'_> {
+        (&self.pair, &self.recipe, self.predecessor)
+    }
+
     /// The options of its recipe that are not the method's defaults, as `block=16 bits=4:0.5,0:0.5`.
     pub fn options(&self) -> String {
         // What every run has that follows the predecessor.

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use delta_dct::{Archive, CompressOptions, Error as DeltaError, Progress, Summary, TensorSummary, compress};
+use delta_dct::{
+    Archive, CompressOptions, Error as DeltaError, ErrorKind, Progress, Summary, TensorSummary, compress,
+};
 
 use super::definition::{Cell, Pair, Sweep};
 use super::ledger::{Ledger, VERSION};
 use super::predecessor::predecessor_count;
-use super::row::{PairRow, Row, TensorError};
+use super::row::{FailedRow, PairRow, Row, TensorError};
 use crate::comparison::{Comparison, Sources};
 use crate::error::{Error, Result};
 
@@ -24,11 +26,11 @@ pub struct RunOptions {
     pub keep: bool,
 }
 
-/// Makes the runs of `sweep` that `ledger` lacks; gives how many there were. `local` makes a path on this machine of
-/// each place, as [`Pair::sources`] has it.
+/// Makes the runs of `sweep` that `ledger` lacks; gives how many were made. One that cannot be made is noted there with
+/// its error, and tried again the next time. `local` makes a path on this machine of each place, as [`Pair::sources`] has it.
 ///
-/// Errors: those of `local`; Mismatch, if the ledger has a pair with other inputs; Interrupted; whatever stops a run.
-/// Runs that were made before are in the ledger.
+/// Errors: those of `local`; of a pair that cannot be judged; Mismatch, if the ledger has a pair with other inputs; Io;
+/// Interrupted. Runs that were made before are in the ledger.
 pub fn run<E: From<Error>>(
     sweep: &Sweep,
     ledger: &mut Ledger,
@@ -44,6 +46,7 @@ pub fn run<E: From<Error>>(
     }
     todo.truncate(options.runs.unwrap_or(usize::MAX));
     progress.begin("runs", todo.len() as u64);
+    let mut made = 0;
     for pair in &sweep.pairs {
         let cells: Vec<&Cell> = todo.iter().filter(|cell| cell.pair == pair.name).copied().collect();
         if cells.is_empty() && ledger.results().pair(&pair.name).is_none() {
@@ -56,12 +59,20 @@ pub fn run<E: From<Error>>(
         }
         let bench = Bench::open(sweep, pair, &sources, inputs, ledger, options.keep, progress)?;
         for cell in cells {
-            let row = bench.run(cell, &Within(progress))?;
-            ledger.add_row(row).map_err(Error::from)?;
+            let run = match bench.run(cell, &Within(progress)) {
+                // What stops one run would stop all.
+                Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Interrupted) => {
+                    return Err(error.into());
+                }
+                Err(error) => Err(bench.failed(cell, &error)?),
+                Ok(row) => Ok(row),
+            };
+            made += usize::from(run.is_ok());
+            ledger.add_run(run).map_err(Error::from)?;
             progress.advance(1);
         }
     }
-    Ok(todo.len())
+    Ok(made)
 }
 
 /// Progress inside of a run: what counts is the number of runs.
@@ -99,6 +110,19 @@ impl Bench {
         Ok(Self { comparison, inputs, folder: ledger.folder().to_owned(), keep })
     }
 
+    fn failed(&self, cell: &Cell, error: &Error) -> Result<FailedRow> {
+        let recipe = cell.text()?;
+        Ok(FailedRow {
+            pair: cell.pair.clone(),
+            method: method(&recipe),
+            recipe,
+            predecessor: cell.predecessor,
+            error: error.to_string(),
+            inputs: self.inputs.clone(),
+            version: VERSION.to_owned(),
+        })
+    }
+
     /// Tries one recipe.
     fn run(&self, cell: &Cell, progress: &dyn Progress) -> Result<Row> {
         let folder = tempfile::Builder::new()
@@ -123,7 +147,7 @@ impl Bench {
         let counted = predecessor_count(finetuned, &cell.recipe);
         Ok(Row {
             pair: cell.pair.clone(),
-            method: recipe.split(' ').next().unwrap_or_default().to_owned(),
+            method: method(&recipe),
             recipe,
             predecessor: cell.predecessor,
             bytes,
@@ -155,6 +179,10 @@ impl Bench {
         let plain = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
         Ok(kept.join(name.chars().map(plain).collect::<String>()))
     }
+}
+
+fn method(recipe: &str) -> String {
+    recipe.split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn measure(
