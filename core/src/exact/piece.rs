@@ -177,7 +177,7 @@ impl Models {
         let lanes = &mut all[..if prediction.len() < MANY { 1 } else { LANES }];
         let mut ends = [0; LANES];
         for end in ends.iter_mut().take(lanes.len() - 1) {
-            *end = input.varint_to(piece.len() as u64, WHAT)? as usize;
+            *end = input.varint_to(piece.len() as u64, WHAT)?;
         }
         let bytes = input.0;
         ends[lanes.len() - 1] = bytes.len() - ends.iter().sum::<usize>().min(bytes.len());

@@ -9,7 +9,8 @@ const OURS: [&str; 2] = ["auto", "factors"];
 /// How many times the bytes another method may have.
 const ROOM: f64 = 1.1;
 
-const HEADS: [&str; 7] = ["bytes", "bits per weight", "KL", "best of the others", "its bytes", "its KL", "times"];
+const HEADS: [&str; 7] =
+    ["bytes", "bits per weight", "KL", "best of the others", "its bytes", "its KL", "times"];
 /// The column that is no number.
 const NAME: usize = 3;
 
