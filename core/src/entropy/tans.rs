@@ -173,7 +173,7 @@ impl Move {
 
     /// The move from a state of this context.
     #[inline(always)]
-    pub(crate) fn from(moves: &Moves, state: usize) -> Self {
+    pub(crate) fn of(moves: &Moves, state: usize) -> Self {
         moves[state % STATES]
     }
 }
@@ -230,7 +230,7 @@ mod tests {
         let decoder = Decoder::read(&mut Reader(&models.0), 3, |symbol| (u32::from(symbol), 0)).unwrap();
         let mut state = (state - SCALE) as usize;
         for &turn in &turns {
-            let found = Move::from(&decoder.0[usize::from(turn >> 8)], state);
+            let found = Move::of(&decoder.0[usize::from(turn >> 8)], state);
             assert_eq!(found.base, u32::from(turn % 256));
             let (bits, len) = fields.pop().unwrap();
             assert_eq!(len, u32::from(found.bits));

@@ -288,7 +288,7 @@ impl Steps<'_> {
             if i > 0 && N > 2 {
                 window = bits::window(bytes, at);
             }
-            let next = Move::from(moves[layout.exponent(prediction[i]) % EXPONENTS], state);
+            let next = Move::of(moves[layout.exponent(prediction[i]) % EXPONENTS], state);
             let len = u32::from(next.extra);
             state = next.next(window);
             at += usize::from(next.bits);
