@@ -6,7 +6,7 @@ use crate::delta;
 use crate::error::{Error, Result};
 use crate::exact;
 use crate::planes;
-use crate::tensor::{Dtype, TensorView, is_coded, matrix};
+use crate::tensor::{Dtype, TensorView, coded_size, is_coded, matrix};
 
 /// Elements of a step where no delta is added.
 const CAST_ELEMENTS: usize = 1 << 20;
@@ -180,7 +180,7 @@ pub(crate) fn cast(base: (Dtype, &[u8]), dtype: Dtype, sink: &mut Sink<'_>) -> R
     if base.0 == dtype {
         return sink(base.1);
     }
-    let (from, to) = (base.0.bitsize() / 8, dtype.bitsize() / 8);
+    let (from, to) = (coded_size(base.0), coded_size(dtype));
     let mut out = vec![0; (base.1.len() / from).min(CAST_ELEMENTS) * to];
     for piece in base.1.chunks(CAST_ELEMENTS * from) {
         let out = out.get_mut(..piece.len() / from * to).unwrap_or_default();

@@ -41,6 +41,11 @@ pub(crate) fn is_coded(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
 }
 
+/// Bytes of one element of a coded dtype.
+pub(crate) fn coded_size(dtype: Dtype) -> usize {
+    dtype.bitsize() / 8
+}
+
 /// Bytes of one element. Sub-byte dtypes give an error: they can only be carried whole.
 pub(crate) fn element_size(dtype: Dtype) -> Result<usize> {
     match dtype.bitsize() {

@@ -13,7 +13,7 @@ use crate::pair::{Link, Relation};
 use crate::plan::{Plan, energy};
 use crate::planes;
 use crate::reconstruct::{cast, linked, plane_count, reconstruct};
-use crate::tensor::{Dtype, TensorView, is_coded, matrix};
+use crate::tensor::{Dtype, TensorView, coded_size, is_coded, matrix};
 use crate::transform::Memory;
 
 /// A tensor's record, and what is told about it.
@@ -144,11 +144,11 @@ pub(crate) fn sample_distance(base: TensorView<'_>, finetuned: TensorView<'_>) -
     }
     let step = (base.len() / RUNS).max(RUN);
     let pick = |view: TensorView<'_>| -> Vec<u8> {
-        let runs = view.bytes.chunks(step * element(view.dtype)).take(RUNS);
-        runs.flat_map(|run| run.get(..RUN * element(view.dtype)).unwrap_or(run)).copied().collect()
+        let runs = view.bytes.chunks(step * coded_size(view.dtype)).take(RUNS);
+        runs.flat_map(|run| run.get(..RUN * coded_size(view.dtype)).unwrap_or(run)).copied().collect()
     };
     let (base_bytes, tuned_bytes) = (pick(base), pick(finetuned));
-    let mut difference = vec![0.0; base_bytes.len() / element(base.dtype)];
+    let mut difference = vec![0.0; base_bytes.len() / coded_size(base.dtype)];
     let mut size = difference.clone();
     let zeros = vec![0; base_bytes.len()];
     delta::diff((base.dtype, &base_bytes), (finetuned.dtype, &tuned_bytes), &mut difference).ok()?;
@@ -360,7 +360,7 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(shared: &Shared<'a>, dtype: Dtype) -> Self {
         let (hasher, base_hasher) = (Digest::default(), Digest::default());
-        let (size, base_size) = (element(dtype), element(shared.base.0));
+        let (size, base_size) = (coded_size(dtype), coded_size(shared.base.0));
         Self { size, base_size, base: shared.base.1, hasher, base_hasher }
     }
 
@@ -379,8 +379,4 @@ impl<'a> Check<'a> {
         self.hasher.write(tail);
         self.hasher.finish()
     }
-}
-
-fn element(dtype: Dtype) -> usize {
-    dtype.bitsize() / 8
 }

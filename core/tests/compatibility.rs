@@ -72,7 +72,7 @@ fn the_reference_decoder_reads_records_of_several_chunks() {
     let shapes: [&[usize]; 3] = [&[700, 200], &[2, 70_000], &[150_000, 1]];
     for (i, shape) in shapes.into_iter().enumerate() {
         let (base, finetuned) = tensors(Dtype::F32, Dtype::F32, shape, 40 + i as u64);
-        for case in CASES.iter().filter(|case| case.name != "odd") {
+        for case in CASES.iter().filter(|case| !["odd", "odd-2"].contains(&case.name)) {
             // Blocks pad a column or two to many times their weights: those cost time and show nothing new.
             if shape[0].min(shape[1]) > 2 || !case.recipe.contains("block") {
                 check_record(case.recipe, &base, &finetuned);

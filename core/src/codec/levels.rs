@@ -133,18 +133,12 @@ impl Coding {
         delta: &mut Vec<f32>,
     ) -> Result<()> {
         let which = self.transformed(chunk);
-        let block: usize =
-            self.transform.bands(chunk, levels.positions.len()).iter().map(|band| band.len).sum();
-        coeffs.resize(which.len() * block, 0.0);
-        delta.resize(chunk.len(), 0.0);
-        self.values(levels, chunk, coeffs, Some(delta));
-        self.transform.inverse(coeffs, &levels.positions, chunk, &which, delta)
-    }
-
-    /// All coefficients of a chunk, and in `delta` the weights of blocks that do not go through the transform.
-    fn values(&self, levels: &Levels, chunk: &Chunk, coeffs: &mut [f32], delta: Option<&mut [f32]>) {
         let bands = self.transform.bands(chunk, levels.positions.len());
-        pulp::Arch::new().dispatch(Dequantize { coding: self, levels, bands: &bands, chunk, coeffs, delta });
+        coeffs.resize(which.len() * bands.iter().map(|band| band.len).sum::<usize>(), 0.0);
+        delta.resize(chunk.len(), 0.0);
+        let others = Some(&mut delta[..]);
+        pulp::Arch::new().dispatch(Dequantize { coding: self, levels, bands: &bands, chunk, coeffs, others });
+        self.transform.inverse(coeffs, &levels.positions, chunk, &which, delta)
     }
 
     /// The sums that `rescale` needs over a chunk's `delta` and what its `levels` restore, after [`Self::quantize`] has
@@ -161,7 +155,10 @@ impl Coding {
             // No inverse then, only what it is made of.
             (Rescale::Unbiased, Some(gain)) => {
                 restored.resize(coeffs.len(), 0.0);
-                self.values(levels, chunk, restored, None);
+                let bands = &self.transform.bands(chunk, levels.positions.len());
+                let values =
+                    Dequantize { coding: self, levels, bands, chunk, coeffs: restored, others: None };
+                pulp::Arch::new().dispatch(values);
                 let sums = Moments::of(rescale, coeffs, restored);
                 let (gain, step) = (f64::from(gain), f64::from(self.step));
                 let dr = gain * sums.dr + step * levels.fit.0;
@@ -253,7 +250,8 @@ struct Dequantize<'a> {
     bands: &'a [Band],
     chunk: &'a Chunk,
     coeffs: &'a mut [f32],
-    delta: Option<&'a mut [f32]>,
+    /// Where to put the weights of blocks that do not go through the transform.
+    others: Option<&'a mut [f32]>,
 }
 
 impl pulp::NullaryFnOnce for Dequantize<'_> {
@@ -261,7 +259,7 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { coding, levels, bands, chunk, mut coeffs, mut delta } = self;
+        let Self { coding, levels, bands, chunk, mut coeffs, mut others } = self;
         let mut symbols: Vec<&[u8]> = levels.symbols.iter().map(Vec::as_slice).collect();
         let mut integers = levels.integers.as_slice();
         let blocks = Blocks::new(chunk, coding.grid.side());
@@ -270,7 +268,7 @@ impl pulp::NullaryFnOnce for Dequantize<'_> {
             let class = coding.class(block);
             if !coding.is_transformed(class) {
                 let mean = means.next().copied().unwrap_or(0.0) * coding.step;
-                if let Some(delta) = delta.as_deref_mut() {
+                if let Some(delta) = others.as_deref_mut() {
                     blocks.fill(block - chunk.blocks.start, mean, delta);
                 }
                 continue;

@@ -18,7 +18,7 @@ use crate::delta;
 use crate::error::Result;
 use crate::plan::{Moments, Plan, Rescale, energy};
 use crate::quantize::{Importance, Quantizer};
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, coded_size};
 use crate::transform::{Blocks, Chunk, Fitted, Grid, Memory, Source};
 
 /// The elements of a base and a fine-tuned tensor of the same shape, seen as a `rows` x `cols` matrix.
@@ -99,16 +99,12 @@ pub(crate) fn distance(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
     const PIECE: usize = 1 << 10;
     let mut difference = [0.0; PIECE];
     let mut sum = 0.0;
-    for (x, y) in a.1.chunks(PIECE * size(a.0)).zip(b.1.chunks(PIECE * size(b.0))) {
-        let difference = &mut difference[..x.len() / size(a.0)];
+    for (x, y) in a.1.chunks(PIECE * coded_size(a.0)).zip(b.1.chunks(PIECE * coded_size(b.0))) {
+        let difference = &mut difference[..x.len() / coded_size(a.0)];
         delta::diff((a.0, x), (b.0, y), difference)?;
         sum += energy(difference);
     }
     Ok(sum)
-}
-
-fn size(dtype: Dtype) -> usize {
-    dtype.bitsize() / 8
 }
 
 /// Receives the bytes of a tensor, in order.
@@ -136,11 +132,11 @@ fn restore(
     for first in (0..coding.grid.chunks()).step_by(batch) {
         let numbers = first..coding.grid.chunks().min(first + batch);
         let chunks: Vec<_> = numbers.map(|i| (i, coding.grid.chunk(i))).collect();
-        buffer.resize(chunks.iter().map(|(_, chunk)| chunk.len() * size(dtype)).sum(), 0);
+        buffer.resize(chunks.iter().map(|(_, chunk)| chunk.len() * coded_size(dtype)).sum(), 0);
         let mut rest = buffer.as_mut_slice();
         let mut work = Vec::with_capacity(chunks.len());
         for (i, chunk) in chunks {
-            let (out, tail) = rest.split_at_mut(chunk.len() * size(dtype));
+            let (out, tail) = rest.split_at_mut(chunk.len() * coded_size(dtype));
             rest = tail;
             work.push((i, chunk, out));
         }
@@ -208,7 +204,7 @@ impl Pair<'_> {
 
 /// The elements of `chunk`.
 fn part<'a>((dtype, bytes): (Dtype, &'a [u8]), chunk: &Chunk) -> (Dtype, &'a [u8]) {
-    (dtype, bytes.get(chunk.bytes(size(dtype))).unwrap_or_default())
+    (dtype, bytes.get(chunk.bytes(coded_size(dtype))).unwrap_or_default())
 }
 
 /// What is known of a delta before it is coded: the energy (sum of squares) of each block.

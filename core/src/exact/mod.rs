@@ -23,7 +23,7 @@ use self::words::{Layout, Meaning};
 use crate::delta;
 use crate::entropy::tans;
 use crate::error::{Error, Result};
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, coded_size};
 use crate::wire::{Reader, Writer};
 
 /// Words of a piece.
@@ -183,7 +183,7 @@ impl Models {
 
 /// Bytes of an element of the base: of a word, unless the base has to be cast.
 fn width(base: Dtype, dtype: Dtype) -> usize {
-    if base == dtype { Layout::widths(dtype).0 } else { base.bitsize() / 8 }
+    if base == dtype { Layout::widths(dtype).0 } else { coded_size(base) }
 }
 
 /// A piece of the base in the target's dtype.
@@ -191,7 +191,7 @@ fn predict((from, base): (Dtype, &[u8]), dtype: Dtype) -> Result<Cow<'_, [u8]>> 
     if from == dtype {
         return Ok(Cow::Borrowed(base));
     }
-    let mut out = vec![0; base.len() / (from.bitsize() / 8) * (dtype.bitsize() / 8)];
+    let mut out = vec![0; base.len() / coded_size(from) * coded_size(dtype)];
     delta::cast((from, base), dtype, &mut out)?;
     Ok(Cow::Owned(out))
 }

@@ -18,6 +18,11 @@ const ROUND: usize = 2 * LANES;
 const EXPONENTS: usize = 2048;
 const WHAT: &str = "a piece of an exact residual";
 
+/// How many lanes a piece of so many words has.
+fn lanes(words: usize) -> usize {
+    if words < MANY { 1 } else { LANES }
+}
+
 /// Memory to encode in.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -26,43 +31,34 @@ pub(super) struct Scratch {
 
 impl Encoder {
     /// The bytes of one piece.
-    pub(super) fn encode<const N: usize>(
+    pub(super) fn encode<'s, const N: usize>(
         &self,
         prediction: &[[u8; N]],
         words: &[[u8; N]],
-        scratch: &mut Scratch,
-    ) -> Vec<u8> {
-        match words.len() < MANY {
-            true => self.encode_lanes::<N, 1>(prediction, words, scratch),
-            false => self.encode_lanes::<N, LANES>(prediction, words, scratch),
-        }
-    }
-
-    fn encode_lanes<const N: usize, const L: usize>(
-        &self,
-        prediction: &[[u8; N]],
-        words: &[[u8; N]],
-        scratch: &mut Scratch,
+        scratch: &'s mut Scratch,
     ) -> Vec<u8> {
         /// Beside the words: the state, and what the bit writer wants.
         const MORE: usize = 16;
-        let Some(memory) = scratch.lanes.first_chunk_mut::<L>() else { return Vec::new() };
-        let mut lanes = memory.each_mut().map(|memory| {
-            memory.resize(memory.len().max((words.len() / L + 2) * (N + 2) + MORE), 0);
+        let count = lanes(words.len());
+        let size = (words.len() / count + 2) * (N + 2) + MORE;
+        let begin = |memory: &'s mut Vec<u8>| {
+            memory.resize(memory.len().max(size), 0);
             Back { state: REST, bits: BitWriter::new(memory) }
-        });
+        };
+        let mut lanes: Vec<_> = scratch.lanes.iter_mut().take(count).map(begin).collect();
         let (mut symbols, mut turns) = ([0; BATCH], [0; BATCH]);
         for (prediction, words) in prediction.chunks(BATCH).zip(words.chunks(BATCH)).rev() {
             let (symbols, turns) = (&mut symbols[..words.len()], &mut turns[..words.len()]);
-            let lanes = &mut lanes[..];
+            let lanes = &mut lanes;
             pulp::Arch::new().dispatch(Encode { encoder: self, prediction, words, symbols, turns, lanes });
         }
-        let mut out = Writer::default();
-        let lanes = lanes.map(|Back { state, mut bits }| {
+        let end = |Back { state, mut bits }: Back<'s>| {
             bits.put((state - REST).into(), STATE_BITS);
             bits.finish()
-        });
-        lanes.iter().take(L - 1).for_each(|lane| out.varint(lane.len() as u64));
+        };
+        let lanes: Vec<&[u8]> = lanes.into_iter().map(end).collect();
+        let mut out = Writer::default();
+        lanes.iter().take(count - 1).for_each(|lane| out.varint(lane.len() as u64));
         lanes.iter().for_each(|lane| out.0.extend(*lane));
         out.0
     }
@@ -174,7 +170,7 @@ impl Models {
         let mut input = Reader(piece);
         let damaged = || Error::corrupt(format!("{WHAT}: it does not end where its words do"));
         let mut all = [Lane::default(); LANES];
-        let lanes = &mut all[..if prediction.len() < MANY { 1 } else { LANES }];
+        let lanes = &mut all[..lanes(prediction.len())];
         let mut ends = [0; LANES];
         for end in ends.iter_mut().take(lanes.len() - 1) {
             *end = input.varint_to(piece.len() as u64, WHAT)?;

@@ -50,6 +50,10 @@ pub const CASES: &[Case] = &[
     Case { pair: directions, free_encoder: true, ..case("lossless-rank", "lossless rank=2") },
     case("raw", "raw"),
     Case { pair: odd, ..case("odd", "dct block=8 bits=3:1") },
+    // As those without the 2, by an encoder that sums for the factor in another way.
+    case("dct-2", "dct block=8 bits=2:0.5,0:0.5"),
+    case("dct-post-2", "dct-post block=12 bits=5:0.5,1:0.25,0:0.25 importance=post3"),
+    Case { pair: odd, ..case("odd-2", "dct block=8 bits=3:1") },
     Case { pair: patched, ..case("bundle", "uniform step=0.7") },
 ];
 
