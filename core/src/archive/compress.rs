@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::report::{Summary, TensorSummary, relation_note, relation_word};
 use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
 use crate::checkpoint::Checkpoint;
-use crate::container::{BEST, FileWriter, LAYOUT, RESERVED, SIDE_FILES, digest, pack};
+use crate::container::{BEST, FileWriter, LAYOUT, RESERVED, SIDE_FILES, Sealed, digest, pack};
 use crate::error::{Error, Result};
 use crate::method::Selection;
 use crate::method::rate::{self, Facts, Outcome};
@@ -51,23 +51,37 @@ pub fn compress(
     check_names(&infos)?;
     check_output(output, base, finetuned, options)?;
     let distance = check_related(base, finetuned, &pairing, options)?;
-    let job = Job { start, base, finetuned, pairing, side_entries: side_entries(base, finetuned)? };
-    let mut options = options.clone();
-    let mut memory = None::<Memory>;
-    if let Some(target) = options.selection.default_recipe().target() {
-        let bytes = finetuned.weight_bytes();
-        let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
-        let facts = Facts { weights, bytes, distance: distance * distance };
-        let mut trial = |step: f32| {
-            let selection = options.selection.resolved(step)?;
-            let options = CompressOptions { selection, dry_run: true, ..options.clone() };
-            let memory = memory.get_or_insert_default();
-            job.run(output, &options, Some(memory), progress).map(|summary| outcome(&summary))
-        };
-        let step = rate::step(target, facts, &mut trial)?;
-        options.selection = options.selection.resolved(step)?;
+    let job = Job { base, finetuned, pairing, side_entries: side_entries(base, finetuned)? };
+    let (mut summary, file) = match options.selection.default_recipe().target() {
+        Some(target) => {
+            let bytes = finetuned.weight_bytes();
+            let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
+            let facts = Facts { weights, bytes, distance: distance * distance };
+            let memory = Memory::default();
+            let code = |step: f32, memory: Option<&Memory>| {
+                job.run(output, &options.selection.resolved(step)?, memory, progress)
+            };
+            let mut last = None;
+            let mut trial = |step: f32| {
+                let coded = code(step, Some(&memory))?;
+                let outcome = outcome(&coded.0);
+                last = Some((step, coded));
+                Ok(outcome)
+            };
+            let step = rate::step(target, facts, &mut trial)?;
+            match last {
+                Some((tried, coded)) if tried == step => coded,
+                Some(_) => code(step, Some(&memory))?,
+                None => code(step, None)?,
+            }
+        }
+        None => job.run(output, &options.selection, None, progress)?,
+    };
+    if !options.dry_run {
+        file.keep(output, options.overwrite)?;
     }
-    job.run(output, &options, memory.as_ref(), progress)
+    summary.seconds = start.elapsed().as_secs_f64();
+    Ok(summary)
 }
 
 /// Fails where `output` exists and must not be replaced, or is one of the models.
@@ -85,7 +99,6 @@ pub(super) fn check_output(
 
 /// A pair, and what is the same for every selection: a wish for a size codes it several times.
 struct Job<'a> {
-    start: Instant,
     base: &'a Checkpoint,
     finetuned: &'a Checkpoint,
     pairing: Pairing,
@@ -94,18 +107,20 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// The file that is to lie beside or at `output`, and what can be said of it, but for the time that it took.
     fn run(
         &self,
         output: &Path,
-        options: &CompressOptions,
+        selection: &Selection,
         memory: Option<&Memory>,
         progress: &dyn Progress,
-    ) -> Result<Summary> {
+    ) -> Result<(Summary, Sealed)> {
         let Self { base, finetuned, pairing, side_entries, .. } = self;
         let mut file = FileWriter::create(&output::parent(output))?;
-        let ties = Ties::find(finetuned, pairing, &options.selection);
+        let ties = Ties::find(finetuned, pairing, selection);
         let names = pairing.links.iter().map(|link| link.name.as_str());
-        let selection = options.selection.for_model(names.filter(|name| ties.target(name).is_none()));
+        let recipe = selection.default_recipe().to_string();
+        let selection = selection.for_model(names.filter(|name| ties.target(name).is_none()));
         let mut notes = notes(base, finetuned, pairing, &ties);
         let mut tensors = Vec::with_capacity(pairing.links.len());
         let mut add = |link: &PairLink, encoded: Encoded| {
@@ -131,16 +146,16 @@ impl Job<'_> {
             ("finetuned", display_name(finetuned)),
             ("finetuned_bytes", finetuned.weight_bytes().to_string()),
             ("finetuned_mark", mark(finetuned, &tensors)),
-            ("recipe", options.selection.default_recipe().to_string()),
+            ("recipe", recipe),
         ];
         let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).collect();
-        let written = file.finish(metadata, output, options.overwrite, !options.dry_run)?;
-        tensors.iter_mut().for_each(|row| row.bytes = written.size(&row.name));
-        let side_size = |name: &String| (name.clone(), written.size(&format!("{SIDE_FILES}{name}")));
+        let file = file.seal(metadata)?;
+        tensors.iter_mut().for_each(|row| row.bytes = file.size(&row.name));
+        let side_size = |name: &String| (name.clone(), file.size(&format!("{SIDE_FILES}{name}")));
         let files = finetuned.side_files().iter().map(|side| side_size(&side.name)).collect();
-        Ok(Summary {
-            output_bytes: written.bytes,
+        let summary = Summary {
+            output_bytes: file.bytes,
             enhancement: None,
             finetuned_bytes: finetuned.weight_bytes(),
             weights: tensors.iter().map(|tensor| tensor.weights).sum(),
@@ -150,8 +165,9 @@ impl Job<'_> {
             rename: pairing.rename.clone(),
             files,
             skipped_files: finetuned.skipped_files().to_vec(),
-            seconds: self.start.elapsed().as_secs_f64(),
-        })
+            seconds: 0.0,
+        };
+        Ok((summary, file))
     }
 
     /// Hands every tensor's record to `sink`, in the order of the links.

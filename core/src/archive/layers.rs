@@ -94,7 +94,10 @@ fn write(
         (LAYER, format!("{:016x} {name}", layer.seal()?)),
     ];
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Ok((file.finish(metadata, output, false, true)?.bytes, tensors))
+    let file = file.seal(metadata)?;
+    let bytes = file.bytes;
+    file.keep(output, false)?;
+    Ok((bytes, tensors))
 }
 
 /// The record of tensor `name` in the enhancement; none where the first layer gives it exactly.

@@ -177,7 +177,7 @@ impl<'a> Payload<'a> {
     /// The transform and the quantiser of a payload in text form.
     pub(crate) fn describe(bytes: &[u8], rows: usize, cols: usize) -> Result<String> {
         let mut input = Reader(bytes);
-        let transform = Fitted::read(&mut input, rows, cols, limit(bytes))?.transform();
+        let transform = Fitted::describe(&mut input, rows, cols, limit(bytes))?;
         let quantizer = Quantizer::read(&mut input)?;
         Ok(format!("{transform} | {quantizer}"))
     }

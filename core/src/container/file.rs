@@ -71,14 +71,8 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Seals the file and puts it at `output`, unless `keep` is false.
-    pub(crate) fn finish(
-        mut self,
-        mut metadata: BTreeMap<String, String>,
-        output: &Path,
-        overwrite: bool,
-        keep: bool,
-    ) -> Result<Written> {
+    /// Seals the file, which is complete then, but nowhere yet.
+    pub(crate) fn seal(mut self, mut metadata: BTreeMap<String, String>) -> Result<Sealed> {
         metadata.insert("format".to_owned(), FORMAT.to_owned());
         metadata.insert("format_version".to_owned(), VERSION.to_string());
         let bundle = self.bundle.write()?;
@@ -97,30 +91,35 @@ impl FileWriter {
             })
             .collect();
         let header = checkpoint::header(&metadata, &infos)?;
-        if keep {
-            let fail = |e| Error::io("write", output, e);
-            let mut file =
-                NamedTempFile::new_in(&self.dir).map_err(|e| Error::io("create a file in", &self.dir, e))?;
-            let mut spool = self.spool.into_inner().map_err(|e| fail(e.into_error()))?;
-            spool.rewind().map_err(fail)?;
-            file.write_all(&header).map_err(fail)?;
-            std::io::copy(&mut spool, &mut file).map_err(fail)?;
-            crate::output::persist(file, output, overwrite)?;
-        }
-        Ok(Written { bytes: (header.len() + start) as u64, sizes })
+        Ok(Sealed { bytes: (header.len() + start) as u64, sizes, header, spool: self.spool, dir: self.dir })
     }
 }
 
-/// A file that was written: its size, and the bytes that each entry takes.
-pub(crate) struct Written {
+/// A file that is complete, but for its place.
+pub(crate) struct Sealed {
     pub(crate) bytes: u64,
     sizes: BTreeMap<String, u64>,
+    header: Vec<u8>,
+    spool: BufWriter<File>,
+    dir: PathBuf,
 }
 
-impl Written {
+impl Sealed {
     /// Bytes of the entry `name`, its share of a bundle included.
     pub(crate) fn size(&self, name: &str) -> u64 {
         self.sizes.get(name).copied().unwrap_or(0)
+    }
+
+    /// Puts the file at `output`.
+    pub(crate) fn keep(self, output: &Path, overwrite: bool) -> Result<()> {
+        let fail = |e| Error::io("write", output, e);
+        let mut file =
+            NamedTempFile::new_in(&self.dir).map_err(|e| Error::io("create a file in", &self.dir, e))?;
+        let mut spool = self.spool.into_inner().map_err(|e| fail(e.into_error()))?;
+        spool.rewind().map_err(fail)?;
+        file.write_all(&self.header).map_err(fail)?;
+        std::io::copy(&mut spool, &mut file).map_err(fail)?;
+        crate::output::persist(file, output, overwrite)
     }
 }
 

@@ -45,6 +45,21 @@ pub(crate) struct Asked {
     rest: bool,
 }
 
+/// The id of factors.
+const FACTORS: u8 = 6;
+
+impl Asked {
+    fn read(input: &mut Reader<'_>) -> Result<Self> {
+        let step = input.f32("step of the factors")?;
+        let rank = input.varint_to(1024, "rank")?;
+        Ok(Self { step, rank, rest: input.varint_to(1, "whether the rest is coded")? == 1 })
+    }
+
+    fn transform(self) -> Transform {
+        Transform::Factors { step: self.step, rank: self.rank }
+    }
+}
+
 /// A table that divides the coefficients of each block, in the order in which they are stored; empty for none.
 #[derive(Debug)]
 pub(crate) struct Scale(Table, Vec<f32>);
@@ -141,7 +156,7 @@ impl Fitted {
                 table: *table,
             },
             Self::LowRank(basis, _) => Transform::LowRank { rank: basis.rank(), bits: basis.params().bits() },
-            Self::Factors(_, Asked { step, rank, .. }) => Transform::Factors { step: *step, rank: *rank },
+            Self::Factors(_, asked) => asked.transform(),
             Self::Mask(mask) => Transform::Mask { keep: mask.keep, seed: mask.seed },
             Self::Top(top, _) => Transform::Top { share: top.share },
         }
@@ -341,11 +356,27 @@ impl Fitted {
                 params.varint(*rank as u64);
                 params.u8(u8::from(*rest));
                 factors.write(&mut params);
-                6
+                FACTORS
             }
         };
         out.u8(id);
         out.bytes(&params.0);
+    }
+
+    /// What was asked for, of the wire form, without the levels of factors. Errors as for [`Self::read`].
+    pub(crate) fn describe(
+        input: &mut Reader<'_>,
+        rows: usize,
+        cols: usize,
+        limit: usize,
+    ) -> Result<Transform> {
+        let mut ahead = Reader(input.0);
+        if ahead.u8("transform id")? != FACTORS {
+            return Ok(Self::read(input, rows, cols, limit)?.transform());
+        }
+        let asked = Asked::read(&mut Reader(ahead.bytes("transform parameters")?))?;
+        *input = ahead;
+        Ok(asked.transform())
     }
 
     /// Inverse of [`Self::write`] for a `rows` x `cols` matrix; the decoder's half only.
@@ -376,12 +407,9 @@ impl Fitted {
                 }
                 Self::Mask(mask)
             }
-            6 => {
-                let step = params.f32("step of the factors")?;
-                let rank = params.varint_to(1024, "rank")?;
-                let rest = params.varint_to(1, "whether the rest is coded")? == 1;
-                let factors = Factors::read(&mut params, rows, cols, limit)?;
-                Self::Factors(factors, Asked { step, rank, rest })
+            FACTORS => {
+                let asked = Asked::read(&mut params)?;
+                Self::Factors(Factors::read(&mut params, rows, cols, limit)?, asked)
             }
             5 => Self::Top(Top { share: params.f32("kept share")? }, None),
             _ => return Err(Error::unsupported(format!("transform id {id} is not known to this version"))),
