@@ -45,9 +45,6 @@ VARIANTS = {
         (ROLES, "(f32, f32) = (0.8, 1.3);", "(f32, f32) = (1.0, 1.0);"),
     ],
     "rest": [("core/src/transform/mod.rs", "step, .. } if *step < 2.0 =>", "step, .. } if *step < 0.0 =>")],
-    "contexts by neighbours": [
-        (FACTORS, "(2 * side + q) * CONTEXTS + self.0.count_ones() as usize", "(2 * side + q) * CONTEXTS")
-    ],
     "rotation of the rest": [
         (
             "core/src/transform/rotation.rs",

@@ -2,7 +2,7 @@
 //!
 //! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
 //! What reads the input is the first of all. The table that gives the logits of a language model is read as it is. Of a
-//! table of tokens an input sees few rows.
+//! table of tokens an input sees few rows, the fewer the more there are.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,9 @@ const OUTPUTS: &[&str] = &["lm_head", "embed_out"];
 /// What makes vectors of an image.
 const INPUTS: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding"];
 
+/// For a table of [`TABLE_ROWS`] tokens; one of others, times the fourth root of how many times more it has.
 const TABLE: f32 = 1.5;
+const TABLE_ROWS: f32 = 32_000.0;
 const OUTPUT: f32 = 0.4;
 const INPUT: f32 = 0.4;
 /// The first and the last of the layers.
@@ -46,14 +48,14 @@ impl Roles {
         Self { last, tied }
     }
 
-    /// How many times the standard step is right for the matrix `name`.
-    pub(super) fn coarseness(&self, name: &str) -> f32 {
+    /// How many times the standard step is right for the matrix `name` of that many rows.
+    pub(super) fn coarseness(&self, name: &str, rows: usize) -> f32 {
         let is_table = has_part(name, TABLES);
         if has_part(name, OUTPUTS) || is_table && self.tied {
             return OUTPUT;
         }
         if is_table || has_part(name, ENCODER_TABLES) {
-            return TABLE;
+            return TABLE * (rows as f32 / TABLE_ROWS).sqrt().sqrt();
         }
         if has_part(name, INPUTS) {
             return INPUT;
@@ -91,18 +93,19 @@ mod tests {
         let names =
             ["h.0.attn.weight", "h.1.attn.weight", "h.10.attn.weight", "wte.weight", "lm_head.weight"];
         let roles = Roles::of(names.into_iter());
-        let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name)).collect();
+        let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name, 32_000)).collect();
         assert_eq!(found, [0.8, 0.85, 1.3, TABLE, OUTPUT]);
-        assert_eq!(roles.coarseness("ln_f.weight"), 1.0);
+        assert_eq!(roles.coarseness("ln_f.weight", 32_000), 1.0);
     }
 
     #[test]
     fn a_table_that_gives_logits_is_fine() {
         let tied = Roles::of(["model.embed_tokens.weight", "model.layers.0.mlp.weight"].into_iter());
-        assert_eq!(tied.coarseness("model.embed_tokens.weight"), OUTPUT);
-        assert_eq!(tied.coarseness("model.layers.0.mlp.weight"), 1.0);
+        assert_eq!(tied.coarseness("model.embed_tokens.weight", 32_000), OUTPUT);
+        assert_eq!(tied.coarseness("model.layers.0.mlp.weight", 32_000), 1.0);
         let classifier =
             Roles::of(["bert.embeddings.word_embeddings.weight", "classifier.weight"].into_iter());
-        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight"), TABLE);
+        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 32_000), TABLE);
+        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 2_000), TABLE / 2.0);
     }
 }

@@ -117,10 +117,10 @@ impl Selection {
     }
 
     /// `recipe`, which [`Self::recipe`] chose, as the place of the tensor `name` in the model asks for.
-    pub(crate) fn adapted<'a>(&self, name: &str, recipe: &'a Recipe) -> Result<Cow<'a, Recipe>> {
+    pub(crate) fn adapted<'a>(&self, name: &str, rows: usize, recipe: &'a Recipe) -> Result<Cow<'a, Recipe>> {
         match recipe.factors() {
             Some((step, rank)) if std::ptr::eq(recipe, &self.default) => {
-                let step = step * self.roles.coarseness(name);
+                let step = step * self.roles.coarseness(name, rows);
                 Ok(Cow::Owned(format!("factors step={step} rank={rank}").parse()?))
             }
             _ => Ok(Cow::Borrowed(recipe)),

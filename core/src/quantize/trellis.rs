@@ -65,27 +65,27 @@ struct Choice {
 }
 
 /// Appends the values whose squared error, in squares of their unit, and `price` for each bit together are least, where
-/// `bits(i)[q][m]` are those of magnitude `m` at place `i` from quantiser `q`; the last counts for larger ones too.
-pub(crate) fn quantize<'a, const N: usize>(
+/// `bits[q][m]` are those of magnitude `m` from quantiser `q`; the last counts for larger ones too.
+pub(crate) fn quantize<const N: usize>(
     x: &[f32],
     step: f32,
     price: f32,
-    bits: impl Fn(usize) -> [&'a [f32; N]; 2],
+    bits: &[[f32; N]; 2],
     values: &mut Vec<i32>,
 ) {
     pulp::Arch::new().dispatch(Search { x, inverse: 1.0 / (GRID * step), price, bits, values });
 }
 
 /// [`quantize`], by the Viterbi algorithm. A struct, so that its body is compiled for the vector unit.
-struct Search<'x, F> {
-    x: &'x [f32],
+struct Search<'a, const N: usize> {
+    x: &'a [f32],
     inverse: f32,
     price: f32,
-    bits: F,
-    values: &'x mut Vec<i32>,
+    bits: &'a [[f32; N]; 2],
+    values: &'a mut Vec<i32>,
 }
 
-impl<'a, const N: usize, F: Fn(usize) -> [&'a [f32; N]; 2]> pulp::NullaryFnOnce for Search<'_, F> {
+impl<const N: usize> pulp::NullaryFnOnce for Search<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -93,11 +93,11 @@ impl<'a, const N: usize, F: Fn(usize) -> [&'a [f32; N]; 2]> pulp::NullaryFnOnce 
         let mut choices = Vec::with_capacity(self.x.len());
         let mut costs = [f32::INFINITY; STATES];
         costs[0] = 0.0;
-        for (i, x) in self.x.iter().enumerate() {
+        for x in self.x {
             let x = x.abs() * self.inverse;
-            let bits = (self.bits)(i);
             // Loops rather than closures, which are not compiled for the vector unit.
-            let candidates = [candidates(x, 0, self.price, bits[0]), candidates(x, 1, self.price, bits[1])];
+            let bits = self.bits;
+            let candidates = [candidates(x, 0, self.price, &bits[0]), candidates(x, 1, self.price, &bits[1])];
             let (mut even, mut odd, mut odd_ways) = ([0.0; STATES], [0.0; STATES], [false; STATES]);
             for state in 0..STATES {
                 let best = &candidates[state / (STATES / 2)];
@@ -204,21 +204,20 @@ mod tests {
     /// Against all sequences of small levels, one by one.
     #[test]
     fn the_cheapest_of_all_sequences_is_found() {
-        let bits: [[[f32; 9]; 2]; 3] = std::array::from_fn(|i| {
-            [0, 1].map(|q| std::array::from_fn(|m| 0.7 + 0.3 * i as f32 + m as f32 * (1.5 - 0.4 * q as f32)))
-        });
+        let bits: [[f32; 9]; 2] =
+            [0, 1].map(|q| std::array::from_fn(|m| 0.7 + m as f32 * (1.5 - 0.4 * q as f32)));
         for case in 0..40 {
             let x: Vec<f32> = (0..5).map(|i| ((case * 5 + i) * 7919 % 101) as f32 / 25.0 - 2.0).collect();
             let cost = |values: &[i32]| {
                 let mut state = State::default();
-                (values.iter().zip(&x).enumerate()).fold(0.0, |sum, (i, (&value, x))| {
+                values.iter().zip(&x).fold(0.0, |sum, (&value, x)| {
                     let q = state.quantizer();
-                    let bits = bits[i % 3][q][state.level(value).unsigned_abs() as usize];
+                    let bits = bits[q][state.level(value).unsigned_abs() as usize];
                     sum + (x / GRID - value as f32).powi(2) + 0.4 * bits
                 })
             };
             let mut found = Vec::new();
-            quantize(&x, 1.0, 0.4, |i| [&bits[i % 3][0], &bits[i % 3][1]], &mut found);
+            quantize(&x, 1.0, 0.4, &bits, &mut found);
             let least = (0..9i32.pow(5)).map(|n| {
                 let mut state = State::default();
                 let values: Vec<i32> = (0..5).map(|i| state.value(n / 9i32.pow(i) % 9 - 4)).collect();

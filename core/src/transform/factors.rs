@@ -17,9 +17,8 @@
 //!
 //! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every
 //! component, before which the stream forgets, its gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits
-//! from those of the gain before (0 at first), in the context 16. The context of a level is `8 t + 4 q + n`, t = 0 for
-//! a and 1 for b, q the quantiser that it is from, n = how many of the three components before have a value other than 0
-//! at the same place (0 to 3).
+//! from those of the gain before (0 at first), in the context 4. The context of a level is `2 t + q`, t = 0 for a
+//! and 1 for b, q the quantiser that it is from.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,13 +44,11 @@ const PRICE: f32 = 0.15;
 /// From this part of the weights on a delta is coded as faithfully as its bits allow: then noise is what harms. The
 /// noise of a smaller one harms less than values that are drawn to 0, and its bits may cost less in proportion.
 const HEAVY: f32 = 0.25;
-/// Components before that make the context of a level.
-const MEMORY: usize = 3;
 /// So many components in turn are dropped before the weaker ones are given up.
 const TRIES: usize = 3;
-/// Contexts of each quantiser's levels on either side.
-const CONTEXTS: usize = MEMORY + 1;
-const GAIN_CONTEXT: usize = 4 * CONTEXTS;
+/// Contexts: one for the levels of each side and quantiser, `2 side + quantiser`, and one for gains.
+const CONTEXTS: usize = 5;
+const GAIN_CONTEXT: usize = 4;
 
 /// Integer factors with their gains, ready to decode with.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,8 +94,7 @@ impl Factors {
             return Err(Error::limit(format!("factors of {count} numbers")));
         }
         let stream = input.bytes("levels of the factors")?;
-        let mut decoder = Decoder::new(stream, GAIN_CONTEXT + 1);
-        let mut recent = recent(rows, cols);
+        let mut decoder = Decoder::new(stream, CONTEXTS);
         let mut factors = Self::new(rows, cols, stream.to_vec());
         let mut values = [vec![0; rows], vec![0; cols]];
         let mut key = 0i32;
@@ -106,15 +102,14 @@ impl Factors {
             decoder.forget();
             key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
             let gain = gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?;
-            for (side, (values, recent)) in values.iter_mut().zip(&mut recent).enumerate() {
+            for (side, values) in values.iter_mut().enumerate() {
                 let mut state = State::default();
-                for (value, recent) in values.iter_mut().zip(recent) {
-                    let level = decoder.take(recent.context(side, state.quantizer()))?;
+                for value in values {
+                    let level = decoder.take(2 * side + state.quantizer())?;
                     if level.unsigned_abs() > MAX_LEVEL.into() {
                         return Err(Error::corrupt("a level of a factor is too large"));
                     }
                     *value = state.value(level);
-                    recent.push(*value);
                 }
             }
             factors.push(gain, &values);
@@ -135,28 +130,6 @@ fn gain_key(gain: f32) -> i32 {
 fn gain(key: i32) -> Option<f32> {
     let gain = f32::from_bits(u32::from(u16::try_from(key).ok()?) << 16);
     (gain.is_finite() && gain > 0.0).then_some(gain)
-}
-
-/// Which of the last components have a value other than 0 at one place: a bit for each, the last one's lowest.
-#[derive(Clone, Copy, Debug, Default)]
-struct Recent(u8);
-
-impl Recent {
-    /// The context of the next level there, from quantiser `q`.
-    #[inline(always)]
-    fn context(self, side: usize, q: usize) -> usize {
-        (2 * side + q) * CONTEXTS + self.0.count_ones() as usize
-    }
-
-    #[inline(always)]
-    fn push(&mut self, value: i32) {
-        self.0 = (self.0 << 1 | u8::from(value != 0)) & ((1 << MEMORY) - 1);
-    }
-}
-
-/// Those of all places of a and b, before the first component.
-fn recent(rows: usize, cols: usize) -> [Vec<Recent>; 2] {
-    [rows, cols].map(|n| vec![Recent::default(); n])
 }
 
 /// Leading singular triples of the deltas of a model: the part of the work that does not depend on the step, for those
@@ -267,13 +240,11 @@ impl Fit {
     /// Gain and values of the component after those `found`, with the singular value `s`, the right singular vector `v` and its
     /// `image` D v = s u; none where too little is left of it.
     fn component(self, (s, image, v): (f64, &[f32], &[f32]), found: &Found) -> Option<(f32, [Vec<i32>; 2])> {
-        let prices: Vec<_> = (0..GAIN_CONTEXT).map(|context| found.encoder.prices(context)).collect();
         let weight = (self.relative / HEAVY).min(1.0);
         let quantize = |side: usize, x: &[f32]| {
-            let recent = &found.recent[side];
-            let prices = |i: usize| [0, 1].map(|q| &prices[recent[i].context(side, q)]);
+            let prices = [0, 1].map(|quantizer| found.encoder.prices(2 * side + quantizer));
             let mut values = Vec::new();
-            trellis::quantize(x, self.step, PRICE * weight, prices, &mut values);
+            trellis::quantize(x, self.step, PRICE * weight, &prices, &mut values);
             values
         };
         let mut wanted = [image.to_vec(), v.iter().map(|&x| x * s as f32).collect()];
@@ -302,26 +273,24 @@ impl Fit {
 /// What the encoder has of a matrix so far.
 struct Found {
     factors: Factors,
-    recent: [Vec<Recent>; 2],
     /// Its prices at each component are those of the stream so far.
     encoder: Encoder,
 }
 
 impl Found {
     fn new(rows: usize, cols: usize) -> Self {
-        let factors = Factors::new(rows, cols, Vec::new());
-        Self { factors, recent: recent(rows, cols), encoder: Encoder::new(GAIN_CONTEXT + 1) }
+        Self { factors: Factors::new(rows, cols, Vec::new()), encoder: Encoder::new(CONTEXTS) }
     }
 
     fn push(&mut self, gain: f32, values: &[Vec<i32>; 2]) {
         self.encoder.forget();
         let before = self.factors.gains.last().map_or(0, |&gain| gain_key(gain));
         self.encoder.put(GAIN_CONTEXT, gain_key(gain) - before);
-        for (side, (values, recent)) in values.iter().zip(&mut self.recent).enumerate() {
+        for (side, values) in values.iter().enumerate() {
             let mut state = State::default();
-            for (&value, recent) in values.iter().zip(recent) {
-                self.encoder.put(recent.context(side, state.quantizer()), state.level(value));
-                recent.push(value);
+            for &value in values {
+                let context = 2 * side + state.quantizer();
+                self.encoder.put(context, state.level(value));
             }
         }
         self.factors.push(gain, values);

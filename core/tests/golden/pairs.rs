@@ -39,6 +39,7 @@ pub const CASES: &[Case] = &[
     case("bitdelta", "bitdelta"),
     Case { free_encoder: true, ..case("lowrank", "lowrank rank=3 bits=4") },
     Case { free_encoder: true, ..case("factors", "factors step=3 rank=12") },
+    Case { pair: several, free_encoder: true, ..case("factors-several", "factors step=2") },
     Case { free_encoder: true, ..case("factors-rest", "factors step=0.9 rank=5") },
     Case { free_encoder: true, ..case("auto", "auto size=4000") },
     case("sparse", "sparse share=0.05"),
@@ -138,13 +139,28 @@ pub fn plain() -> Pair {
 
 /// A matrix and a change of it that is of rank 1, but for what f16 rounds off.
 pub fn directions() -> Pair {
+    of_rank(1, Dtype::F16)
+}
+
+/// A matrix and a change of it in several directions, each half as strong as the one before.
+pub fn several() -> Pair {
+    of_rank(6, Dtype::F32)
+}
+
+fn of_rank(rank: usize, dtype: Dtype) -> Pair {
     let (rows, cols) = (64, 80);
     let weight = |i| f64::from(noise(30, i)) / 16.0;
-    let change = move |i: usize| f64::from(noise(31, i / cols)) * f64::from(noise(32, i % cols)) / 64.0;
+    let change = move |i: usize| -> f64 {
+        let one = |k: usize| {
+            let (u, v) = (noise(31 + 2 * k as u64, i / cols), noise(32 + 2 * k as u64, i % cols));
+            f64::from(u) * f64::from(v) / f64::from(64 << k)
+        };
+        (0..rank).map(one).sum()
+    };
     let one = |tensor| [("layer.dense.weight".to_owned(), tensor)].into_iter().collect();
     Pair {
-        base: one(tensor(Dtype::F16, &[rows, cols], weight)),
-        finetuned: one(tensor(Dtype::F16, &[rows, cols], move |i| weight(i) + change(i))),
+        base: one(tensor(dtype, &[rows, cols], weight)),
+        finetuned: one(tensor(dtype, &[rows, cols], move |i| weight(i) + change(i))),
         second_shard: vec![],
         side_files: Default::default(),
     }

@@ -120,22 +120,20 @@ impl Factors {
         let rest = params.u8() == 1;
         let rank = params.varint() as usize;
         let stream = params.bytes();
-        let mut decoder = Adaptive::new(stream, 17);
+        let mut decoder = Adaptive::new(stream, 5);
         let (mut a, mut b): (Vec<Vec<i32>>, Vec<Vec<i32>>) = (vec![], vec![]);
         let (mut gains, mut gain_bits) = (vec![], 0);
         for _ in 0..rank {
             decoder.averages.iter_mut().flatten().for_each(|(_, n)| *n = (*n).min(16));
-            gain_bits += decoder.integer(16);
+            gain_bits += decoder.integer(4);
             gains.push(f32::from_bits((gain_bits as u32) << 16));
-            for (side, all, n) in [(0, &mut a, rows), (8, &mut b, cols)] {
+            for (side, all, n) in [(0, &mut a, rows), (2, &mut b, cols)] {
                 let mut trellis = Trellis(0);
-                let mut component = vec![];
-                for i in 0..n {
-                    let before = all.iter().rev().take(3).filter(|values| values[i] != 0).count();
-                    let level = decoder.integer(side + 4 * (trellis.0 % 2) + before);
-                    component.push(trellis.value(level));
-                }
-                all.push(component);
+                let mut value = || {
+                    let level = decoder.integer(side + trellis.0 % 2);
+                    trellis.value(level)
+                };
+                all.push((0..n).map(|_| value()).collect());
             }
         }
         assert!(decoder.at >= stream.len(), "bytes left over");
