@@ -200,9 +200,11 @@ impl Fit {
                 Some((memory, name)) => memory.recall(name, rank, find),
                 None => Arc::new(find()),
             };
-            let (found, weaker) = self.components(&triples, rows, cols);
-            // The last ones of them are not exact enough to tell whether weaker ones are worth keeping.
-            if !weaker && found.gains.len() <= rank / 2 || triples.len() < rank || rank == most {
+            let are_all = triples.len() < rank || rank == most;
+            // The last ones are not exact enough to tell whether weaker ones are worth keeping.
+            let enough = if are_all { usize::MAX } else { rank / 2 };
+            let (found, weaker) = self.components(&triples, rows, cols, enough);
+            if !weaker || are_all {
                 return found;
             }
             rank = most.min(GROWTH * rank);
@@ -210,8 +212,8 @@ impl Fit {
     }
 
     /// What is worth keeping of `triples` (images and right singular vectors), strongest first, and whether weaker ones may
-    /// be.
-    fn components(self, triples: &[Triple], rows: usize, cols: usize) -> (Factors, bool) {
+    /// be, for which those beyond `enough` count.
+    fn components(self, triples: &[Triple], rows: usize, cols: usize, enough: usize) -> (Factors, bool) {
         let mut found = Found::new(rows, cols);
         let mut dropped = 0;
         let edge = ABOVE_NOISE * ((rows as f64).sqrt() + (cols as f64).sqrt()).powi(2);
@@ -233,6 +235,9 @@ impl Fit {
             };
             dropped = 0;
             found.push(gain, &values);
+            if found.factors.gains.len() > enough {
+                break;
+            }
         }
         (found.ready(), dropped < TRIES)
     }
