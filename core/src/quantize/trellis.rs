@@ -57,11 +57,12 @@ impl State {
 const EVEN_FROM: [usize; STATES] = [0, 2, 4, 6, 3, 1, 7, 5];
 const ODD_FROM: [usize; STATES] = [4, 6, 0, 2, 7, 5, 3, 1];
 
-/// What was best for one number: the magnitude of an even and an odd level of either quantiser, and whether the best way
-/// into each state is by the odd level.
+/// What was best for one number: the magnitude of an even and an odd level of either quantiser, and how much dearer the
+/// odd level is on the way into each state. (That takes more memory than a bit, but far less time.)
+#[derive(Clone, Copy, Default)]
 struct Choice {
     magnitudes: [[u16; 2]; 2],
-    odd_ways: [bool; STATES],
+    odd_excess: [f32; STATES],
 }
 
 /// Appends the values whose squared error, in squares of their unit, and `price` for each bit together are least, where
@@ -90,23 +91,26 @@ impl<const N: usize> pulp::NullaryFnOnce for Search<'_, N> {
 
     #[inline(always)]
     fn call(self) {
-        let mut choices = Vec::with_capacity(self.x.len());
+        let mut prices = *self.bits;
+        for bits in prices.iter_mut().flatten() {
+            *bits *= self.price;
+        }
+        let mut choices = vec![Choice::default(); self.x.len()];
         let mut costs = [f32::INFINITY; STATES];
         costs[0] = 0.0;
-        for x in self.x {
+        for (x, choice) in self.x.iter().zip(&mut choices) {
             let x = x.abs() * self.inverse;
             // Loops rather than closures, which are not compiled for the vector unit.
-            let bits = self.bits;
-            let candidates = [candidates(x, 0, self.price, &bits[0]), candidates(x, 1, self.price, &bits[1])];
-            let (mut even, mut odd, mut odd_ways) = ([0.0; STATES], [0.0; STATES], [false; STATES]);
+            let candidates = [candidates(x, 0, &prices[0]), candidates(x, 1, &prices[1])];
+            let (mut even, mut odd) = ([0.0; STATES], [0.0; STATES]);
             for state in 0..STATES {
                 let best = &candidates[state / (STATES / 2)];
                 even[state] = costs[EVEN_FROM[state]] + best[0].0;
                 odd[state] = costs[ODD_FROM[state]] + best[1].0;
             }
             for state in 0..STATES {
-                odd_ways[state] = odd[state] < even[state];
-                costs[state] = if odd_ways[state] { odd[state] } else { even[state] };
+                choice.odd_excess[state] = odd[state] - even[state];
+                costs[state] = if odd[state] < even[state] { odd[state] } else { even[state] };
             }
             // Only differences count, and the sums must not outgrow their precision. State 0 can always be reached.
             let least = costs[0];
@@ -114,14 +118,14 @@ impl<const N: usize> pulp::NullaryFnOnce for Search<'_, N> {
                 *cost -= least;
             }
             let [[(_, a), (_, b)], [(_, c), (_, d)]] = candidates;
-            choices.push(Choice { magnitudes: [[a, b], [c, d]], odd_ways });
+            choice.magnitudes = [[a, b], [c, d]];
         }
         let mut state =
             (0..STATES).fold(0, |best, state| if costs[state] < costs[best] { state } else { best });
         let first = self.values.len();
         self.values.resize(first + self.x.len(), 0);
         for ((value, x), choice) in self.values[first..].iter_mut().zip(self.x).zip(&choices).rev() {
-            let odd = choice.odd_ways[state];
+            let odd = choice.odd_excess[state] < 0.0;
             let q = state / (STATES / 2);
             let m = i32::from(choice.magnitudes[q][usize::from(odd)]);
             let magnitude = 2 * m - q as i32 * m.signum();
@@ -133,21 +137,21 @@ impl<const N: usize> pulp::NullaryFnOnce for Search<'_, N> {
 
 /// The best even and the best odd magnitude of a level of quantiser `q` for `x`, which is not negative, with their costs.
 #[inline(always)]
-fn candidates<const N: usize>(x: f32, q: usize, price: f32, bits: &[f32; N]) -> [(f32, u16); 2] {
+fn candidates<const N: usize>(x: f32, q: usize, prices: &[f32; N]) -> [(f32, u16); 2] {
     let shift = q as f32;
     // The two levels around x, whichever is even.
     let floor = ((x + shift) * 0.5).min(f32::from(MAX_LEVEL - 1)) as u16;
-    let even = cost(floor + (floor & 1), x, shift, price, bits);
-    let odd = cost(floor + 1 - (floor & 1), x, shift, price, bits);
-    let zero = cost(0, x, shift, price, bits);
+    let even = cost(floor + (floor & 1), x, shift, prices);
+    let odd = cost(floor + 1 - (floor & 1), x, shift, prices);
+    let zero = cost(0, x, shift, prices);
     [if zero.0 <= even.0 { zero } else { even }, odd]
 }
 
 /// The cost of magnitude `m` for `x`, and that magnitude.
 #[inline(always)]
-fn cost<const N: usize>(m: u16, x: f32, shift: f32, price: f32, bits: &[f32; N]) -> (f32, u16) {
+fn cost<const N: usize>(m: u16, x: f32, shift: f32, prices: &[f32; N]) -> (f32, u16) {
     let error = x - 2.0 * f32::from(m) + if m > 0 { shift } else { 0.0 };
-    (error * error + price * bits[usize::from(m).min(N - 1)], m)
+    (error * error + prices[usize::from(m).min(N - 1)], m)
 }
 
 /// The levels of a sequence of values, by the quantiser that each is from.
