@@ -132,6 +132,12 @@ impl Moments {
         moments
     }
 
+    /// The sums over a delta and its signs, -1 and 1.
+    pub(crate) fn of_signs(delta: &[f32]) -> Self {
+        let (size, count) = (magnitude(delta), delta.len() as f64);
+        Self { dd: energy(delta), dr: size, rr: count, abs_d: size, abs_r: count }
+    }
+
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             dd: self.dd + other.dd,
@@ -150,7 +156,27 @@ pub(crate) fn energy(values: &[f32]) -> f64 {
 
 /// Sum of magnitudes.
 fn magnitude(values: &[f32]) -> f64 {
-    values.iter().map(|&x| f64::from(x.abs())).sum()
+    pulp::Arch::new().dispatch(Magnitude(values))
+}
+
+/// [`magnitude`], compiled for the vector unit.
+struct Magnitude<'a>(&'a [f32]);
+
+impl pulp::NullaryFnOnce for Magnitude<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        const LANES: usize = 16;
+        let mut sums = [0.0; LANES];
+        let (runs, rest) = self.0.as_chunks::<LANES>();
+        for run in runs {
+            for lane in 0..LANES {
+                sums[lane] += f64::from(run[lane].abs());
+            }
+        }
+        sums.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x.abs())).sum::<f64>()
+    }
 }
 
 /// Sums of `x x`, `x y` and `y y` over two slices of the same length; only the one in the middle unless `ALL`.

@@ -108,8 +108,10 @@ impl Coding {
 
     /// The blocks of `chunk` (counted in the chunk) that go through the transform.
     fn transformed(&self, chunk: &Chunk) -> Vec<usize> {
+        let is_transformed: Vec<bool> = (0..=u8::MAX).map(|class| self.is_transformed(class)).collect();
+        let is_transformed = |block: usize| is_transformed[usize::from(self.class(block))];
         let first = chunk.blocks.start;
-        chunk.blocks.clone().filter(|&i| self.is_transformed(self.class(i))).map(|i| i - first).collect()
+        chunk.blocks.clone().filter(|&block| is_transformed(block)).map(|block| block - first).collect()
     }
 
     /// Forward: the levels of a chunk's `delta`; replaces the content of `levels`. `coeffs` is scratch.
@@ -152,6 +154,9 @@ impl Coding {
     ) -> Result<Moments> {
         match (rescale, self.transform.gain_of_transpose()) {
             (Rescale::None, _) => Ok(Moments::of(rescale, delta, &[])),
+            _ if self.quantizer == Quantizer::Sign && matches!(self.transform, Fitted::None) => {
+                Ok(Moments::of_signs(delta))
+            }
             // No inverse then, only what it is made of.
             (Rescale::Unbiased, Some(gain)) => {
                 restored.resize(coeffs.len(), 0.0);

@@ -271,16 +271,19 @@ fn write_parameters(coding: &Coding, packed: &[Packed], out: &mut Writer) {
     }
 }
 
-/// Numbers that are bfloat16, or any `f32` if `exact`, as integers around the median: the magnitude's bits, negative
-/// for a negative number. (Not the middle of the range: a few blocks may lie far from all others, and most may be 0.)
+/// Numbers that are bfloat16, or any `f32` if `exact`, as integers around the median of some of them: the magnitude's bits,
+/// negative for a negative number. (Not the middle of the range: a few blocks may lie far from all others, and most may be 0.)
 fn write_floats(values: impl Iterator<Item = f32>, exact: bool, out: &mut Writer) {
     let key = |x: f32| {
         let magnitude = i64::from((x.to_bits() & 0x7fff_ffff) >> if exact { 0 } else { 16 });
         if x.is_sign_negative() { -magnitude } else { magnitude }
     };
     let keys: Vec<i64> = values.map(key).collect();
-    let mut order = keys.clone();
-    let middle = if order.is_empty() { 0 } else { *order.select_nth_unstable(keys.len() / 2).1 };
+    /// So many tell the median well enough.
+    const SAMPLE: usize = 1 << 12;
+    let mut order: Vec<i64> = keys.iter().step_by(keys.len() / SAMPLE + 1).copied().collect();
+    let half = order.len() / 2;
+    let middle = if order.is_empty() { 0 } else { *order.select_nth_unstable(half).1 };
     out.u64(middle as u64);
     encode_ints(&keys.iter().map(|key| key - middle).collect::<Vec<_>>(), out);
 }
