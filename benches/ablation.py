@@ -45,6 +45,7 @@ VARIANTS = {
         (ROLES, "(f32, f32) = (0.8, 1.3);", "(f32, f32) = (1.0, 1.0);"),
     ],
     "rest": [("core/src/transform/mod.rs", "step, .. } if *step < 2.0 =>", "step, .. } if *step < 0.0 =>")],
+    "contexts by values before": [(FACTORS, "self.0 >= from", "self.0 > 0 && from == 0")],
     "rotation of the rest": [
         (
             "core/src/transform/rotation.rs",

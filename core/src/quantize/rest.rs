@@ -15,7 +15,7 @@ const PRICED: usize = 64;
 pub(crate) fn quantize(coeffs: &[f32], step: f32, values: &mut Vec<i32>) -> (f64, f64) {
     let first = values.len();
     let prices = prices(coeffs, step);
-    trellis::quantize(coeffs, step, PRICE, &prices, values);
+    trellis::quantize(coeffs, step, PRICE, &[prices], std::iter::repeat(0), values);
     coeffs.iter().zip(&values[first..]).fold((0.0, 0.0), |sums, (&x, &value)| {
         let (x, value) = (f64::from(x), f64::from(value));
         (sums.0 + x * value, sums.1 + value * value)

@@ -66,40 +66,45 @@ struct Choice {
 }
 
 /// Appends the values whose squared error, in squares of their unit, and `price` for each bit together are least, where
-/// `bits[q][m]` are those of magnitude `m` from quantiser `q`; the last counts for larger ones too.
-pub(crate) fn quantize<const N: usize>(
+/// `bits[kind][q][m]` are those of magnitude `m` from quantiser `q` where a number is of that kind; the last counts for
+/// larger ones too.
+pub(crate) fn quantize<const N: usize, const KINDS: usize>(
     x: &[f32],
     step: f32,
     price: f32,
-    bits: &[[f32; N]; 2],
+    bits: &[[[f32; N]; 2]; KINDS],
+    kinds: impl Iterator<Item = usize>,
     values: &mut Vec<i32>,
 ) {
-    pulp::Arch::new().dispatch(Search { x, inverse: 1.0 / (GRID * step), price, bits, values });
+    pulp::Arch::new().dispatch(Search { x, inverse: 1.0 / (GRID * step), price, bits, kinds, values });
 }
 
 /// [`quantize`], by the Viterbi algorithm. A struct, so that its body is compiled for the vector unit.
-struct Search<'a, const N: usize> {
+struct Search<'a, I, const N: usize, const KINDS: usize> {
     x: &'a [f32],
     inverse: f32,
     price: f32,
-    bits: &'a [[f32; N]; 2],
+    bits: &'a [[[f32; N]; 2]; KINDS],
+    kinds: I,
     values: &'a mut Vec<i32>,
 }
 
-impl<const N: usize> pulp::NullaryFnOnce for Search<'_, N> {
+impl<I: Iterator<Item = usize>, const N: usize, const KINDS: usize> pulp::NullaryFnOnce
+    for Search<'_, I, N, KINDS>
+{
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
         let mut prices = *self.bits;
-        for bits in prices.iter_mut().flatten() {
+        for bits in prices.iter_mut().flatten().flatten() {
             *bits *= self.price;
         }
         let mut choices = vec![Choice::default(); self.x.len()];
         let mut costs = [f32::INFINITY; STATES];
         costs[0] = 0.0;
-        for (x, choice) in self.x.iter().zip(&mut choices) {
-            let x = x.abs() * self.inverse;
+        for ((x, choice), kind) in self.x.iter().zip(&mut choices).zip(self.kinds) {
+            let (x, prices) = (x.abs() * self.inverse, &prices[kind]);
             // Loops rather than closures, which are not compiled for the vector unit.
             let candidates = [candidates(x, 0, &prices[0]), candidates(x, 1, &prices[1])];
             let (mut even, mut odd) = ([0.0; STATES], [0.0; STATES]);
@@ -208,20 +213,21 @@ mod tests {
     /// Against all sequences of small levels, one by one.
     #[test]
     fn the_cheapest_of_all_sequences_is_found() {
-        let bits: [[f32; 9]; 2] =
-            [0, 1].map(|q| std::array::from_fn(|m| 0.7 + m as f32 * (1.5 - 0.4 * q as f32)));
+        let bits: [[[f32; 9]; 2]; 3] = std::array::from_fn(|i| {
+            [0, 1].map(|q| std::array::from_fn(|m| 0.7 + 0.3 * i as f32 + m as f32 * (1.5 - 0.4 * q as f32)))
+        });
         for case in 0..40 {
             let x: Vec<f32> = (0..5).map(|i| ((case * 5 + i) * 7919 % 101) as f32 / 25.0 - 2.0).collect();
             let cost = |values: &[i32]| {
                 let mut state = State::default();
-                values.iter().zip(&x).fold(0.0, |sum, (&value, x)| {
+                (values.iter().zip(&x).enumerate()).fold(0.0, |sum, (i, (&value, x))| {
                     let q = state.quantizer();
-                    let bits = bits[q][state.level(value).unsigned_abs() as usize];
+                    let bits = bits[i % 3][q][state.level(value).unsigned_abs() as usize];
                     sum + (x / GRID - value as f32).powi(2) + 0.4 * bits
                 })
             };
             let mut found = Vec::new();
-            quantize(&x, 1.0, 0.4, &bits, &mut found);
+            quantize(&x, 1.0, 0.4, &bits, (0..5).map(|i| i % 3), &mut found);
             let least = (0..9i32.pow(5)).map(|n| {
                 let mut state = State::default();
                 let values: Vec<i32> = (0..5).map(|i| state.value(n / 9i32.pow(i) % 9 - 4)).collect();

@@ -17,8 +17,9 @@
 //!
 //! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every
 //! component, before which the stream forgets, its gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits
-//! from those of the gain before (0 at first), in the context 4. The context of a level is `2 t + q`, t = 0 for a
-//! and 1 for b, q the quantiser that it is from.
+//! from those of the gain before (0 at first), in the context 16. The context of a level is `8 t + 4 q + n`, t = 0 for
+//! a and 1 for b, q the quantiser that it is from, n = how many of 2, 8 and 32 the average m of the values at the same
+//! place in the components before reaches: m = 0 at first, then `m = m - floor(m / 8) + 2 |value|`, sixteenths of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,9 +47,10 @@ const PRICE: f32 = 0.15;
 const HEAVY: f32 = 0.25;
 /// So many components in turn are dropped before the weaker ones are given up.
 const TRIES: usize = 3;
-/// Contexts: one for the levels of each side and quantiser, `2 side + quantiser`, and one for gains.
-const CONTEXTS: usize = 5;
-const GAIN_CONTEXT: usize = 4;
+/// From these averages on a place is of the next kind.
+const KINDS_FROM: [u16; 3] = [2, 8, 32];
+const KINDS: usize = KINDS_FROM.len() + 1;
+const GAIN_CONTEXT: usize = 4 * KINDS;
 
 /// Integer factors with their gains, ready to decode with.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,22 +96,24 @@ impl Factors {
             return Err(Error::limit(format!("factors of {count} numbers")));
         }
         let stream = input.bytes("levels of the factors")?;
-        let mut decoder = Decoder::new(stream, CONTEXTS);
+        let mut decoder = Decoder::new(stream, GAIN_CONTEXT + 1);
         let mut factors = Self::new(rows, cols, stream.to_vec());
         let mut values = [vec![0; rows], vec![0; cols]];
+        let mut places = places(rows, cols);
         let mut key = 0i32;
         for _ in 0..rank {
             decoder.forget();
             key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
             let gain = gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?;
-            for (side, values) in values.iter_mut().enumerate() {
+            for (side, (values, places)) in values.iter_mut().zip(&mut places).enumerate() {
                 let mut state = State::default();
-                for value in values {
-                    let level = decoder.take(2 * side + state.quantizer())?;
+                for (value, place) in values.iter_mut().zip(places) {
+                    let level = decoder.take(context(side, state.quantizer(), place.kind()))?;
                     if level.unsigned_abs() > MAX_LEVEL.into() {
                         return Err(Error::corrupt("a level of a factor is too large"));
                     }
                     *value = state.value(level);
+                    place.push(*value);
                 }
             }
             factors.push(gain, &values);
@@ -130,6 +134,35 @@ fn gain_key(gain: f32) -> i32 {
 fn gain(key: i32) -> Option<f32> {
     let gain = f32::from_bits(u32::from(u16::try_from(key).ok()?) << 16);
     (gain.is_finite() && gain > 0.0).then_some(gain)
+}
+
+/// A row, or a column: how large the values of the components before are there, newer ones counting for more, in
+/// sixteenths. Those of the next one are likely to be as large.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place(u16);
+
+impl Place {
+    #[inline(always)]
+    fn kind(self) -> usize {
+        KINDS_FROM.iter().map(|&from| usize::from(self.0 >= from)).sum()
+    }
+
+    #[inline(always)]
+    fn push(&mut self, value: i32) {
+        // At most 16 times the largest value.
+        self.0 = self.0 - self.0 / 8 + 2 * value.unsigned_abs() as u16;
+    }
+}
+
+/// Those of a and b, before the first component.
+fn places(rows: usize, cols: usize) -> [Vec<Place>; 2] {
+    [rows, cols].map(|n| vec![Place::default(); n])
+}
+
+/// The context of a level from quantiser `q` at a place of that kind.
+#[inline(always)]
+fn context(side: usize, q: usize, kind: usize) -> usize {
+    (2 * side + q) * KINDS + kind
 }
 
 /// Leading singular triples of the deltas of a model: the part of the work that does not depend on the step, for those
@@ -247,9 +280,11 @@ impl Fit {
     fn component(self, (s, image, v): (f64, &[f32], &[f32]), found: &Found) -> Option<(f32, [Vec<i32>; 2])> {
         let weight = (self.relative / HEAVY).min(1.0);
         let quantize = |side: usize, x: &[f32]| {
-            let prices = [0, 1].map(|quantizer| found.encoder.prices(2 * side + quantizer));
+            let of_kind = |kind| [0, 1].map(|q| found.encoder.prices(context(side, q, kind)));
+            let prices: [_; KINDS] = std::array::from_fn(of_kind);
+            let kinds = found.places[side].iter().map(|place| place.kind());
             let mut values = Vec::new();
-            trellis::quantize(x, self.step, PRICE * weight, &prices, &mut values);
+            trellis::quantize(x, self.step, PRICE * weight, &prices, kinds, &mut values);
             values
         };
         let mut wanted = [image.to_vec(), v.iter().map(|&x| x * s as f32).collect()];
@@ -278,24 +313,26 @@ impl Fit {
 /// What the encoder has of a matrix so far.
 struct Found {
     factors: Factors,
+    places: [Vec<Place>; 2],
     /// Its prices at each component are those of the stream so far.
     encoder: Encoder,
 }
 
 impl Found {
     fn new(rows: usize, cols: usize) -> Self {
-        Self { factors: Factors::new(rows, cols, Vec::new()), encoder: Encoder::new(CONTEXTS) }
+        let factors = Factors::new(rows, cols, Vec::new());
+        Self { factors, places: places(rows, cols), encoder: Encoder::new(GAIN_CONTEXT + 1) }
     }
 
     fn push(&mut self, gain: f32, values: &[Vec<i32>; 2]) {
         self.encoder.forget();
         let before = self.factors.gains.last().map_or(0, |&gain| gain_key(gain));
         self.encoder.put(GAIN_CONTEXT, gain_key(gain) - before);
-        for (side, values) in values.iter().enumerate() {
+        for (side, (values, places)) in values.iter().zip(&mut self.places).enumerate() {
             let mut state = State::default();
-            for &value in values {
-                let context = 2 * side + state.quantizer();
-                self.encoder.put(context, state.level(value));
+            for (&value, place) in values.iter().zip(places) {
+                self.encoder.put(context(side, state.quantizer(), place.kind()), state.level(value));
+                place.push(value);
             }
         }
         self.factors.push(gain, values);

@@ -120,20 +120,25 @@ impl Factors {
         let rest = params.u8() == 1;
         let rank = params.varint() as usize;
         let stream = params.bytes();
-        let mut decoder = Adaptive::new(stream, 5);
+        let mut decoder = Adaptive::new(stream, 17);
         let (mut a, mut b): (Vec<Vec<i32>>, Vec<Vec<i32>>) = (vec![], vec![]);
         let (mut gains, mut gain_bits) = (vec![], 0);
+        let mut averages = [vec![0; rows], vec![0; cols]];
         for _ in 0..rank {
             decoder.averages.iter_mut().flatten().for_each(|(_, n)| *n = (*n).min(16));
-            gain_bits += decoder.integer(4);
+            gain_bits += decoder.integer(16);
             gains.push(f32::from_bits((gain_bits as u32) << 16));
-            for (side, all, n) in [(0, &mut a, rows), (2, &mut b, cols)] {
+            for (side, all) in [&mut a, &mut b].into_iter().enumerate() {
                 let mut trellis = Trellis(0);
-                let mut value = || {
-                    let level = decoder.integer(side + trellis.0 % 2);
-                    trellis.value(level)
-                };
-                all.push((0..n).map(|_| value()).collect());
+                let mut component = vec![];
+                for average in &mut averages[side] {
+                    let reached = [2, 8, 32].iter().filter(|&&limit| *average >= limit).count();
+                    let level = decoder.integer(8 * side + 4 * (trellis.0 % 2) + reached);
+                    let value = trellis.value(level);
+                    *average = *average - *average / 8 + 2 * value.abs();
+                    component.push(value);
+                }
+                all.push(component);
             }
         }
         assert!(decoder.at >= stream.len(), "bytes left over");
