@@ -124,9 +124,8 @@ impl Moments {
                 [moments.dd, moments.dr, moments.rr] = sums::<true>(delta, restored);
             }
             Rescale::MeanAbs => {
-                moments.dd = energy(delta);
-                moments.abs_d = magnitude(delta);
-                moments.abs_r = magnitude(restored);
+                [moments.dd, moments.abs_d] = sizes(delta);
+                moments.abs_r = sizes(restored)[1];
             }
         }
         moments
@@ -134,8 +133,8 @@ impl Moments {
 
     /// The sums over a delta and its signs, -1 and 1.
     pub(crate) fn of_signs(delta: &[f32]) -> Self {
-        let (size, count) = (magnitude(delta), delta.len() as f64);
-        Self { dd: energy(delta), dr: size, rr: count, abs_d: size, abs_r: count }
+        let ([dd, size], count) = (sizes(delta), delta.len() as f64);
+        Self { dd, dr: size, rr: count, abs_d: size, abs_r: count }
     }
 
     pub(crate) fn plus(self, other: Self) -> Self {
@@ -154,30 +153,49 @@ pub(crate) fn energy(values: &[f32]) -> f64 {
     sums::<false>(values, values)[1]
 }
 
-/// Sum of magnitudes.
-fn magnitude(values: &[f32]) -> f64 {
-    pulp::Arch::new().dispatch(Magnitude(values))
+/// Sums of squares and of magnitudes.
+fn sizes(values: &[f32]) -> [f64; 2] {
+    pulp::Arch::new().dispatch(Sizes(values))
 }
 
-/// [`magnitude`], compiled for the vector unit.
-struct Magnitude<'a>(&'a [f32]);
+/// [`sizes`], compiled for the vector unit, and summed as in [`Sums`].
+struct Sizes<'a>(&'a [f32]);
 
-impl pulp::NullaryFnOnce for Magnitude<'_> {
-    type Output = f64;
+impl pulp::NullaryFnOnce for Sizes<'_> {
+    type Output = [f64; 2];
 
     #[inline(always)]
-    fn call(self) -> f64 {
-        const LANES: usize = 16;
-        let mut sums = [0.0; LANES];
-        let (runs, rest) = self.0.as_chunks::<LANES>();
-        for run in runs {
-            for lane in 0..LANES {
-                sums[lane] += f64::from(run[lane].abs());
+    fn call(self) -> [f64; 2] {
+        let mut totals = [0.0; 2];
+        for values in self.0.chunks(RUN) {
+            let [mut squares, mut magnitudes] = [[0.0f32; LANES]; 2];
+            let mut add = |lane: usize, x: f32| {
+                squares[lane] += x * x;
+                magnitudes[lane] += x.abs();
+            };
+            let (runs, rest) = values.as_chunks::<LANES>();
+            for run in runs {
+                for (lane, &x) in run.iter().enumerate() {
+                    add(lane, x);
+                }
             }
+            for (lane, &x) in rest.iter().enumerate() {
+                add(lane, x);
+            }
+            let [squares, magnitudes] =
+                [squares, magnitudes].map(|lanes| lanes.iter().fold(0.0, |sum, &x| sum + f64::from(x)));
+            totals[0] += if SAFE.contains(&squares) { squares } else { wide(values, values) };
+            totals[1] += magnitudes;
         }
-        sums.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x.abs())).sum::<f64>()
+        totals
     }
 }
+
+/// Sums in `f32` go over runs that are short enough to lose nothing.
+const RUN: usize = 1024;
+/// Magnitudes of sums of products that neither overflowed nor vanished.
+const SAFE: std::ops::Range<f64> = 1e-24..1e30;
+const LANES: usize = 16;
 
 /// Sums of `x x`, `x y` and `y y` over two slices of the same length; only the one in the middle unless `ALL`.
 fn sums<const ALL: bool>(x: &[f32], y: &[f32]) -> [f64; 3] {
@@ -196,9 +214,6 @@ impl<const ALL: bool> pulp::NullaryFnOnce for Sums<'_, ALL> {
     /// In `f32` over runs that are short enough to lose nothing, and in `f64` over the runs.
     #[inline(always)]
     fn call(self) -> [f64; 3] {
-        const RUN: usize = 1024;
-        /// Magnitudes of sums of products that neither overflowed nor vanished.
-        const SAFE: std::ops::Range<f64> = 1e-24..1e30;
         let mut totals = [0.0; 3];
         for (x, y) in self.x.chunks(RUN).zip(self.y.chunks(RUN)) {
             let (sums, factors) = (narrow::<ALL>(x, y), [(x, x), (x, y), (y, y)]);
@@ -213,7 +228,6 @@ impl<const ALL: bool> pulp::NullaryFnOnce for Sums<'_, ALL> {
 
 #[inline(always)]
 fn narrow<const ALL: bool>(x: &[f32], y: &[f32]) -> [f64; 3] {
-    const LANES: usize = 16;
     let [mut xx, mut xy, mut yy] = [[0.0f32; LANES]; 3];
     let mut add = |lane: usize, x: f32, y: f32| {
         if ALL {

@@ -54,6 +54,7 @@ pub const CASES: &[Case] = &[
     // As those without the 2, by an encoder that sums for the factor in another way.
     case("dct-2", "dct block=8 bits=2:0.5,0:0.5"),
     case("dct-post-2", "dct-post block=12 bits=5:0.5,1:0.25,0:0.25 importance=post3"),
+    case("dwt-predecessor-2", "dwt block=8 table=jpeg bits=4:0.5,0:0.5 predecessor=true rescale=mean-abs"),
     Case { pair: odd, ..case("odd-2", "dct block=8 bits=3:1") },
     Case { pair: patched, ..case("bundle", "uniform step=0.7") },
 ];
