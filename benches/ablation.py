@@ -34,10 +34,8 @@ VARIANTS = {
         (TRELLIS, "= [4, 6, 0, 2, 7, 5, 3, 1];", "= [0, 1, 2, 3, 4, 5, 6, 7];"),
         (TRELLIS, "const GRID: f32 = 0.6;", "const GRID: f32 = 0.5;"),
     ],
-    "price of bits": [
-        (FACTORS, "const PRICE: f32 = 0.15;", "const PRICE: f32 = 0.0;"),
-        ("core/src/quantize/rest.rs", "const PRICE: f32 = 0.3;", "const PRICE: f32 = 0.0;"),
-    ],
+    "price of bits": [(FACTORS, "const PRICE: f32 = 0.15;", "const PRICE: f32 = 0.0;")],
+    "price of bits in the rest": [("core/src/quantize/rest.rs", "const PRICE: f32 = 0.3;", "const PRICE: f32 = 0.0;")],
     "roles": [
         (ROLES, "const TABLE: f32 = 1.5;", "const TABLE: f32 = 1.0;"),
         (ROLES, "const OUTPUT: f32 = 0.4;", "const OUTPUT: f32 = 1.0;"),
@@ -46,13 +44,6 @@ VARIANTS = {
     ],
     "rest": [("core/src/transform/mod.rs", "step, .. } if *step < 2.0 =>", "step, .. } if *step < 0.0 =>")],
     "contexts by values before": [(FACTORS, "self.0 >= from", "self.0 > 0 && from == 0")],
-    "rotation of the rest": [
-        (
-            "core/src/transform/rotation.rs",
-            "let (mut first, mut rest) = (self.first, self.weights);",
-            "let (mut first, mut rest) = (self.first, self.weights.split_at_mut(0).0);",
-        )
-    ],
     "error feedback": [(FACTORS, "const FEEDBACK: f32 = 0.5;", "const FEEDBACK: f32 = 0.0;")],
     "drop of weak components": [
         (FACTORS, "const MIN_COS2: [f64; 2] = [0.15, 0.75];", "const MIN_COS2: [f64; 2] = [0.0, 0.0];")
@@ -68,7 +59,7 @@ VARIANTS = {
 
 #: The sizes that count are else those whose files are others without the part. Without a rest the search for the step goes other
 #: ways even where it finds one that has none.
-COUNTS_WHERE = {"rest": "rotation of the rest"}
+COUNTS_WHERE = {"rest": "price of bits in the rest"}
 
 #: Bytes and KL of each pair and recipe.
 Runs = dict[tuple[str, str], tuple[int, float]]

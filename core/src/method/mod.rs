@@ -39,7 +39,7 @@ pub static METHODS: &[Method] = &[
     Method {
         name: "factors",
         paper: "this project",
-        summary: "coarse singular factors that keep their gain; below a step of 2 the rest too, rotated",
+        summary: "coarse singular factors that keep their gain; below a step of 2 the rest too",
         plan: "factors step=13 rank=256 | rest | none",
     },
     Method {

@@ -1,4 +1,4 @@
-//! What singular factors leave over, rotated: noise like a Gaussian's, quantised along the trellis of one chunk.
+//! What singular factors leave over: much like Gaussian noise, quantised along the trellis of one chunk.
 //!
 //! `value * gain`, where the gain takes the step's place in the file: `sum x value / sum value^2`, the one of least
 //! error.

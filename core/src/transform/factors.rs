@@ -1,4 +1,4 @@
-//! Method `auto`: the delta D (rows x cols) as coarse singular factors, and, where the rate allows, a rotated rest.
+//! Method `auto`: the delta D (rows x cols) as coarse singular factors, and, where the rate allows, the rest.
 //!
 //! ```text
 //! D'[i, j] = 0 + c[0] a[0, i] * b[0, j] + c[1] a[1, i] * b[1, j] + ...   (from left to right, no fused multiply-add)

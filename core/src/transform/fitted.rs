@@ -8,7 +8,7 @@ use super::mask::Mask;
 use super::subspace;
 use super::top::{Threshold, Top, gather, scatter};
 use super::wavelet::Wavelet;
-use super::{Blocks, Chunk, Grid, Keep, Table, Transform, rotation};
+use super::{Blocks, Chunk, Grid, Keep, Table, Transform};
 use crate::entropy::{Model, histogram};
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
@@ -250,7 +250,6 @@ impl Fitted {
                 coeffs.resize(delta.len(), 0.0);
                 factors.expand(chunk.rows.start, coeffs);
                 coeffs.iter_mut().zip(delta).for_each(|(x, d)| *x = d - *x);
-                rotation::forward(chunk.first(), coeffs);
             }
             Self::LowRank(_, None) | Self::Factors(..) => coeffs.clear(),
             Self::Mask(mask) => mask.forward(delta, positions, coeffs),
@@ -292,7 +291,6 @@ impl Fitted {
             Self::Factors(factors, asked) => {
                 factors.expand(chunk.rows.start, delta);
                 if asked.rest {
-                    rotation::inverse(chunk.first(), values);
                     delta.iter_mut().zip(values.iter()).for_each(|(d, x)| *d += x);
                 }
             }

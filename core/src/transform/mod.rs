@@ -6,7 +6,7 @@
 //! | `dct` | block | 2-D DCT-II of each block |
 //! | `dwt` | block | bands of a 2-D wavelet transform of each block |
 //! | `lowrank` | chunk | projections onto a few fitted directions |
-//! | `factors` | chunk | what coarse singular factors leave over, rotated; or nothing |
+//! | `factors` | chunk | what coarse singular factors leave over, or nothing |
 //! | `mask` | chunk | the weights that a seeded random mask keeps |
 //! | `top` | chunk | the weights of largest magnitude, with their positions |
 //!
@@ -25,7 +25,6 @@ mod grid;
 mod lattice;
 mod low_rank;
 mod mask;
-mod rotation;
 mod subspace;
 mod top;
 mod transpose;
@@ -77,7 +76,7 @@ pub enum Transform {
         /// Bits for each number of the directions, 1..=8.
         bits: u8,
     },
-    /// Coarse singular factors, and below a step of 2 what they leave over, rotated.
+    /// Coarse singular factors, and below a step of 2 what they leave over.
     Factors {
         /// Unit of the factors' levels in root mean squares of the delta, above 0.
         step: f32,

@@ -1,4 +1,4 @@
-//! Integer factors with adaptive probabilities, and the rotation of what they leave over.
+//! Integer factors with adaptive probabilities.
 
 use super::entropy::Bytes;
 
@@ -150,34 +150,4 @@ impl Factors {
         let product = |k: usize| (self.gains[k] * self.a[k][row] as f32) * self.b[k][col] as f32;
         (0..self.gains.len()).map(product).fold(0.0, |sum, next| sum + next)
     }
-}
-
-/// Turns the coefficients of a chunk that begins at weight `first` of the matrix back into weights.
-pub fn rotate_back(first: u64, coefficients: &[f32]) -> Vec<f32> {
-    let mut weights = Vec::new();
-    while weights.len() < coefficients.len() {
-        let left = coefficients.len() - weights.len();
-        let len = (0..=12).map(|k| 1usize << k).rfind(|&len| len <= left).unwrap();
-        let start = weights.len();
-        let mut run = coefficients[start..start + len].to_vec();
-        let mut half = 1;
-        while half < len {
-            for i in (0..len).filter(|i| i / half % 2 == 0) {
-                (run[i], run[i + half]) = (run[i] + run[i + half], run[i] - run[i + half]);
-            }
-            half *= 2;
-        }
-        let scale = match len.ilog2() {
-            k if k % 2 == 0 => 1.0 / (1u32 << (k / 2)) as f32,
-            k => 1.0 / (1u32 << k.div_ceil(2)) as f32 * f32::from_bits(0x3fb5_04f3),
-        };
-        weights.extend(run.iter().zip(first + start as u64..).map(|(x, j)| {
-            let mut z = (j / 64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            if z >> (j % 64) & 1 == 1 { -(x * scale) } else { x * scale }
-        }));
-    }
-    weights
 }

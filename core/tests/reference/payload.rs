@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::cosine::{inverse, jpeg_table, resize};
 use super::entropy::{Bits, Bytes, Model, ints, join, read_model};
-use super::factors::{Factors, Trellis, rotate_back};
+use super::factors::{Factors, Trellis};
 use super::wavelet::Dwt;
 
 enum Transform {
@@ -391,10 +391,9 @@ impl Decoder {
                     }
                 }
                 Transform::Factors(factors) => {
-                    let rest = rotate_back((chunk.first_row * self.cols) as u64, &values);
                     for (at, out) in delta.iter_mut().enumerate() {
                         let weight = factors.weight(chunk.first_row + at / self.cols, at % self.cols);
-                        *out = rest.get(at).map_or(weight, |rest| weight + rest);
+                        *out = values.get(at).map_or(weight, |rest| weight + rest);
                     }
                 }
                 Transform::Mask { keep, .. } => {
