@@ -153,6 +153,19 @@ pub(crate) fn energy(values: &[f32]) -> f64 {
     sums::<false>(values, values)[1]
 }
 
+/// Sums in `f32` go over runs that are short enough to lose nothing.
+const RUN: usize = 1024;
+/// Magnitudes of sums of products that neither overflowed nor vanished.
+const SAFE: std::ops::Range<f64> = 1e-24..1e30;
+/// Sums side by side, which the compiler can make vectors of.
+const LANES: usize = 16;
+
+/// The sums of all lanes together.
+#[inline(always)]
+fn together(lanes: &[f32; LANES]) -> f64 {
+    lanes.iter().fold(0.0, |total, &lane| total + f64::from(lane))
+}
+
 /// Sums of squares and of magnitudes.
 fn sizes(values: &[f32]) -> [f64; 2] {
     pulp::Arch::new().dispatch(Sizes(values))
@@ -182,20 +195,14 @@ impl pulp::NullaryFnOnce for Sizes<'_> {
             for (lane, &x) in rest.iter().enumerate() {
                 add(lane, x);
             }
-            let [squares, magnitudes] =
-                [squares, magnitudes].map(|lanes| lanes.iter().fold(0.0, |sum, &x| sum + f64::from(x)));
-            totals[0] += if SAFE.contains(&squares) { squares } else { wide(values, values) };
-            totals[1] += magnitudes;
+            let (squares, magnitudes) = (together(&squares), together(&magnitudes));
+            let is_safe = SAFE.contains(&squares);
+            totals[0] += if is_safe { squares } else { wide(values, values) };
+            totals[1] += if is_safe { magnitudes } else { values.iter().map(|&x| f64::from(x.abs())).sum() };
         }
         totals
     }
 }
-
-/// Sums in `f32` go over runs that are short enough to lose nothing.
-const RUN: usize = 1024;
-/// Magnitudes of sums of products that neither overflowed nor vanished.
-const SAFE: std::ops::Range<f64> = 1e-24..1e30;
-const LANES: usize = 16;
 
 /// Sums of `x x`, `x y` and `y y` over two slices of the same length; only the one in the middle unless `ALL`.
 fn sums<const ALL: bool>(x: &[f32], y: &[f32]) -> [f64; 3] {
@@ -245,7 +252,7 @@ fn narrow<const ALL: bool>(x: &[f32], y: &[f32]) -> [f64; 3] {
     for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
         add(lane, x, y);
     }
-    [xx, xy, yy].map(|lanes| lanes.iter().fold(0.0, |total, &lane| total + f64::from(lane)))
+    [together(&xx), together(&xy), together(&yy)]
 }
 
 /// A sum of [`narrow`] in `f64`, for the smallest and the largest values.

@@ -71,8 +71,8 @@ pub fn compress(
             let step = rate::step(target, facts, &mut trial)?;
             match last {
                 Some((tried, coded)) if tried == step => coded,
-                Some(_) => code(step, Some(&memory))?,
-                None => code(step, None)?,
+                // Without a trial nothing would be remembered for another one.
+                last => code(step, last.map(|_| &memory))?,
             }
         }
         None => job.run(output, &options.selection, None, progress)?,
@@ -107,7 +107,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// The file that is to lie beside or at `output`, and what can be said of it, but for the time that it took.
+    /// The file that may become `output`, in its folder, and what can be said of it, but for the time that it took.
     fn run(
         &self,
         output: &Path,

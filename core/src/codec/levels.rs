@@ -108,8 +108,9 @@ impl Coding {
 
     /// The blocks of `chunk` (counted in the chunk) that go through the transform.
     fn transformed(&self, chunk: &Chunk) -> Vec<usize> {
-        let is_transformed: Vec<bool> = (0..=u8::MAX).map(|class| self.is_transformed(class)).collect();
-        let is_transformed = |block: usize| is_transformed[usize::from(self.class(block))];
+        // Blocks are many, classes are few.
+        let by_class: [bool; 256] = std::array::from_fn(|class| self.is_transformed(class as u8));
+        let is_transformed = |block: usize| by_class[usize::from(self.class(block))];
         let first = chunk.blocks.start;
         chunk.blocks.clone().filter(|&block| is_transformed(block)).map(|block| block - first).collect()
     }

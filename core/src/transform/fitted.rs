@@ -49,6 +49,12 @@ pub(crate) struct Asked {
 const FACTORS: u8 = 6;
 
 impl Asked {
+    fn write(self, out: &mut Writer) {
+        out.f32(self.step);
+        out.varint(self.rank as u64);
+        out.u8(u8::from(self.rest));
+    }
+
     fn read(input: &mut Reader<'_>) -> Result<Self> {
         let step = input.f32("step of the factors")?;
         let rank = input.varint_to(1024, "rank")?;
@@ -349,10 +355,8 @@ impl Fitted {
                 params.f32(top.share);
                 5
             }
-            Self::Factors(factors, Asked { step, rank, rest }) => {
-                params.f32(*step);
-                params.varint(*rank as u64);
-                params.u8(u8::from(*rest));
+            Self::Factors(factors, asked) => {
+                asked.write(&mut params);
                 factors.write(&mut params);
                 FACTORS
             }
