@@ -54,9 +54,14 @@ impl Coding {
         Self { grid, transform, quantizer, classes, step: step.max(f32::MIN_POSITIVE) }
     }
 
+    /// Whether [`Self::refine`] changes anything.
+    pub(crate) fn is_refined(&self) -> bool {
+        self.quantizer == Quantizer::Rest && !self.transform.says_all()
+    }
+
     /// Puts the gain of least error for the levels of all chunks in the place of the step they were made with.
     pub(crate) fn refine(&mut self, fits: impl Iterator<Item = (f64, f64)>) {
-        if self.quantizer != Quantizer::Rest {
+        if !self.is_refined() {
             return;
         }
         let (products, squares) = fits.fold((0.0, 0.0), |sum, fit| (sum.0 + fit.0, sum.1 + fit.1));
@@ -111,8 +116,15 @@ impl Coding {
         // Blocks are many, classes are few.
         let by_class: [bool; 256] = std::array::from_fn(|class| self.is_transformed(class as u8));
         let is_transformed = |block: usize| by_class[usize::from(self.class(block))];
-        let first = chunk.blocks.start;
-        chunk.blocks.clone().filter(|&block| is_transformed(block)).map(|block| block - first).collect()
+        let mut which = vec![0; chunk.blocks.len() + 1];
+        let mut found = 0;
+        // Written always, kept only if `found` moves on: which blocks follow is hard to guess.
+        for (i, block) in chunk.blocks.clone().enumerate() {
+            which[found] = i;
+            found += usize::from(is_transformed(block));
+        }
+        which.truncate(found);
+        which
     }
 
     /// Forward: the levels of a chunk's `delta`; replaces the content of `levels`. `coeffs` is scratch.

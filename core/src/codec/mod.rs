@@ -8,6 +8,7 @@ mod payload;
 mod predecessor_tests;
 
 use std::cell::{Cell, RefCell};
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
@@ -61,22 +62,41 @@ pub(crate) fn encode_tensor(
     let mut coding = Coding::new(grid, transform, plan.quantizer.clone(), classes, survey.rms());
 
     let rescale = if coding.keeps_means_alone() { Rescale::None } else { plan.rescale };
-    let coded = in_chunks(&coding.grid, |chunk, scratch| {
+    let quantize = |coding: &Coding, chunk: &Chunk, scratch: &mut Scratch| -> Result<(Packed, Moments)> {
         source(chunk, &mut scratch.delta);
         coding.quantize(&scratch.delta, chunk, &mut scratch.coeffs, &mut scratch.levels);
         let moments = coding.moments(rescale, chunk, survey.energy(chunk), scratch)?;
-        Ok((Packed::new(&coding, &mut scratch.levels), moments))
-    });
-    let (packed, moments): (Vec<Packed>, Vec<Moments>) =
-        coded.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        Ok((Packed::new(coding, &mut scratch.levels), moments))
+    };
+    let mut measured = None;
+    let coded: Vec<_> = if rescale == Rescale::None && !coding.is_refined() {
+        // The result does not wait for the last chunk: each is restored while it is in the cache.
+        let coded: Vec<_> = (0..coding.grid.chunks()).map(|_| OnceLock::new()).collect();
+        let levels_of = |i: usize, chunk: &Chunk, scratch: &mut Scratch| {
+            let quantized = quantize(&coding, chunk, scratch)?;
+            coded[i].get_or_init(|| quantized);
+            Ok(())
+        };
+        measured = Some(restore(&coding, 1.0, &levels_of, pair.base, dtype, Some(pair.finetuned), sink)?);
+        coded.into_iter().filter_map(OnceLock::into_inner).collect()
+    } else {
+        let coded = in_chunks(&coding.grid, |chunk, scratch| quantize(&coding, chunk, scratch));
+        coded.into_iter().collect::<Result<_>>()?
+    };
+    let (packed, moments): (Vec<Packed>, Vec<Moments>) = coded.into_iter().unzip();
     coding.refine(packed.iter().map(|packed| packed.fit));
     let moments = moments.into_iter().fold(Moments::default(), Moments::plus);
     if !moments.dd.is_finite() || !moments.dr.is_finite() || !moments.abs_r.is_finite() {
         return Ok(None);
     }
     let factor = rescale.factor(&moments);
-    let levels_of = |i: usize, chunk: &Chunk, levels: &mut Levels| packed[i].unpack(&coding, chunk, levels);
-    let error = restore(&coding, factor, &levels_of, pair.base, dtype, Some(pair.finetuned), sink)?;
+    let levels_of = |i: usize, chunk: &Chunk, scratch: &mut Scratch| {
+        packed[i].unpack(&coding, chunk, &mut scratch.levels)
+    };
+    let error = match measured {
+        Some(error) => error,
+        None => restore(&coding, factor, &levels_of, pair.base, dtype, Some(pair.finetuned), sink)?,
+    };
     let payload = payload::write(&coding, factor, &packed)?;
     Ok(Some(Coded { payload, energy: moments.dd, error }))
 }
@@ -88,7 +108,8 @@ pub(crate) fn decode_tensor(
     dtype: Dtype,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let levels_of = |i: usize, chunk: &Chunk, levels: &mut Levels| payload.levels(i, chunk, levels);
+    let levels_of =
+        |i: usize, chunk: &Chunk, scratch: &mut Scratch| payload.levels(i, chunk, &mut scratch.levels);
     restore(&payload.coding, payload.factor, &levels_of, base, dtype, None, sink)?;
     Ok(())
 }
@@ -111,7 +132,7 @@ pub(crate) fn distance(a: (Dtype, &[u8]), b: (Dtype, &[u8])) -> Result<f64> {
 pub(crate) type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 /// Fetches the levels of a chunk of that number.
-type LevelsOf<'a> = dyn Fn(usize, &Chunk, &mut Levels) -> Result<()> + Sync + 'a;
+type LevelsOf<'a> = dyn Fn(usize, &Chunk, &mut Scratch) -> Result<()> + Sync + 'a;
 
 /// Feeds base + factor * reconstruction to `sink`, some chunks at a time; gives the sum of squares of what that is off
 /// by from `truth`.
@@ -141,8 +162,9 @@ fn restore(
             work.push((i, chunk, out));
         }
         let measured = work.into_par_iter().map(|(i, chunk, out)| {
-            with_scratch(|Scratch { restored, coeffs, levels, .. }| {
-                levels_of(i, &chunk, levels)?;
+            with_scratch(|scratch| {
+                levels_of(i, &chunk, scratch)?;
+                let Scratch { delta: restored, coeffs, levels, .. } = scratch;
                 coding.dequantize(levels, &chunk, coeffs, restored)?;
                 delta::apply(part(base, &chunk), restored, factor, dtype, out)?;
                 truth.map_or(Ok(0.0), |truth| distance((dtype, out), part(truth, &chunk)))

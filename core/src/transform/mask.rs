@@ -97,11 +97,19 @@ impl pulp::NullaryFnOnce for Run<'_, '_> {
 
     #[inline(always)]
     fn call(self) {
+        // Hashes first, in a loop without guesses: how many follow in a word is hard to guess.
+        const WORDS: usize = 32;
         let start = self.low.wrapping_add(self.keys.0);
-        for at in (0..self.n).step_by(64) {
-            let word = kept_block(start.wrapping_add(at as u32), self.keys.1, self.limit);
-            let beyond = 64usize.saturating_sub(self.n - at);
-            self.positions.push(self.first + at as u32, word << beyond >> beyond);
+        for from in (0..self.n).step_by(64 * WORDS) {
+            let mut words = [0; WORDS];
+            for (word, at) in words.iter_mut().zip((from..self.n).step_by(64)) {
+                let beyond = 64usize.saturating_sub(self.n - at);
+                *word =
+                    kept_block(start.wrapping_add(at as u32), self.keys.1, self.limit) << beyond >> beyond;
+            }
+            for (&word, at) in words.iter().zip((from..self.n).step_by(64)) {
+                self.positions.push(self.first + at as u32, word);
+            }
         }
     }
 }

@@ -135,9 +135,9 @@ impl Positions<'_> {
             self.list.resize(self.used + ROOM, 0);
         }
         let count = word.count_ones() as usize;
-        // Eight at a time, of which the last ones may be none: a processor that has to guess how many follow often guesses wrong.
-        for eight in self.list[self.used..].as_chunks_mut::<8>().0 {
-            for position in eight {
+        // Four at a time, of which the last ones may be none: a processor that has to guess how many follow often guesses wrong.
+        for four in self.list[self.used..].as_chunks_mut::<4>().0 {
+            for position in four {
                 *position = first.wrapping_add(word.trailing_zeros());
                 word &= word.wrapping_sub(1);
             }
