@@ -9,7 +9,7 @@
 //!     bound = (range >> 12) * max(1, p >> 4)
 //!     code < bound:  bit 0, range = bound,                         p += (2^16 - p) r >> 16
 //!     otherwise:     bit 1, code -= bound, range -= bound,         p -= p r >> 16
-//!     n = min(n + 1, 255)
+//!     n = min(n + 1, 40)
 //! a plain bit:  range >>= 1;  bit 0 if code < range, otherwise bit 1 and code -= range
 //! after either, while range < 2^24:  range <<= 8,  code = code << 8 | next byte
 //! ```
@@ -27,10 +27,8 @@ const MAX_REST_BITS: u32 = 24;
 /// Below this the range is refilled.
 const REFILL: u32 = 1 << 24;
 
-/// After so many decisions the next one counts like one in that many and a half.
-const MAX_SEEN: u8 = u8::MAX;
-/// What [`forget`] leaves of them.
-const REMEMBERED: u8 = 16;
+/// After so many decisions the next one counts like one in that many and a half, since what they are about changes.
+const MAX_SEEN: u8 = 40;
 
 /// The probability that a decision is 0: an average over those seen, and how many that were.
 #[derive(Clone, Copy)]
@@ -61,7 +59,7 @@ impl Probability {
         } else {
             self.zero += part((1 << 16) - u32::from(self.zero));
         }
-        self.seen = self.seen.saturating_add(1);
+        self.seen = MAX_SEEN.min(self.seen + 1);
     }
 }
 
@@ -70,11 +68,6 @@ type Probabilities = Vec<[Probability; DECISIONS]>;
 
 fn fresh(contexts: usize) -> Probabilities {
     vec![[Probability { zero: 1 << 15, seen: 0 }; DECISIONS]; contexts]
-}
-
-/// What follows may be of another kind: from here on new decisions count for more.
-fn forget(probabilities: &mut Probabilities) {
-    probabilities.iter_mut().flatten().for_each(|p| p.seen = p.seen.min(REMEMBERED));
 }
 
 /// Writes integers.
@@ -119,11 +112,6 @@ impl Encoder {
         (0..bits).for_each(|_| coder.plain(true));
         coder.plain(false);
         (0..bits).rev().for_each(|bit| coder.plain(rest >> bit & 1 == 1));
-    }
-
-    /// What follows may be of another kind than what was before. The decoder needs to be told at the same place.
-    pub(crate) fn forget(&mut self) {
-        forget(&mut self.probabilities);
     }
 
     /// What an integer of magnitude 0, 1 ... 15 would cost now in `context`, in bits; the last says nothing of the rest.
@@ -237,11 +225,6 @@ impl<'a> Decoder<'a> {
         }
         let rest = (0..bits).fold(1, |rest, _| rest << 1 | i32::from(coder.plain()));
         Ok(sign(rest + DECISIONS as i32 - 1))
-    }
-
-    /// See [`Encoder::forget`].
-    pub(crate) fn forget(&mut self) {
-        forget(&mut self.probabilities);
     }
 
     /// Whether all bytes have been looked at: an encoder writes none beyond.

@@ -15,11 +15,11 @@
 //! its values is small) the noise would outweigh it, and it is dropped. The first that is no stronger than noise of that
 //! energy would be ends the list.
 //!
-//! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every
-//! component, before which the stream forgets, its gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits
-//! from those of the gain before (0 at first), in the context 16. The context of a level is `8 t + 4 q + n`, t = 0 for
-//! a and 1 for b, q the quantiser that it is from, n = how many of 2, 8 and 32 the average m of the values at the same
-//! place in the components before reaches: m = 0 at first, then `m = m - floor(m / 8) + 2 |value|`, sixteenths of them.
+//! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every component, its
+//! gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits from those of
+//! the gain before (0 at first), in the context 16. The context of a level is `8 t + 4 q + n`, t = 0 for a and 1 for b, q
+//! the quantiser that it is from, n = how many of 2, 8 and 32 the average m of the values at the same place in the
+//! components before reaches: m = 0 at first, then `m = m - floor(m / 8) + 2 |value|`, sixteenths of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,7 +102,6 @@ impl Factors {
         let mut places = places(rows, cols);
         let mut key = 0i32;
         for _ in 0..rank {
-            decoder.forget();
             key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
             let gain = gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?;
             for (side, (values, places)) in values.iter_mut().zip(&mut places).enumerate() {
@@ -325,7 +324,6 @@ impl Found {
     }
 
     fn push(&mut self, gain: f32, values: &[Vec<i32>; 2]) {
-        self.encoder.forget();
         let before = self.factors.gains.last().map_or(0, |&gain| gain_key(gain));
         self.encoder.put(GAIN_CONTEXT, gain_key(gain) - before);
         for (side, (values, places)) in values.iter().zip(&mut self.places).enumerate() {

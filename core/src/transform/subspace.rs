@@ -44,7 +44,8 @@ impl Source<'_> {
         const OVERSAMPLING: usize = 8;
         let k = rank.saturating_add(OVERSAMPLING).min(rows).min(self.cols);
         let new = k.saturating_sub(known.len());
-        let mut basis = DMatrix::from_fn(self.cols, known.len(), |i, j| known[j].1[i]);
+        let known_basis = known.iter().flat_map(|(_, v)| v).copied().collect();
+        let mut basis = DMatrix::from_vec(self.cols, known.len(), known_basis);
         let mut v = DMatrix::from_fn(self.cols, new, |i, j| noise((i * k + known.len() + j) as u64));
         for _ in 0..iterations {
             let v_t = v.transpose();
@@ -65,15 +66,15 @@ impl Source<'_> {
             all
         };
         let images = self.sum(scale, Vec::new(), 0, add, join);
-        let new_images = DMatrixView::from_slice(&images, new, images.len() / new.max(1));
-        // D V for all directions, a column for each row of D, and the directions.
-        let mut images =
-            DMatrix::from_fn(k, rows, |i, j| known.get(i).map_or(0.0, |(image, _)| image[j] * scale));
-        images.rows_mut(known.len(), new).copy_from(&new_images);
+        let new_images = DMatrixView::from_slice(&images, new, images.len() / new.max(1)).transpose();
+        // D V, a column for each direction, and the directions.
+        let known_images = known.iter().flat_map(|(image, _)| image).map(|x| x * scale);
+        let images = known_images.chain(new_images.iter().copied()).collect();
+        let images = DMatrix::from_vec(rows, k, images);
         basis.extend(v.column_iter());
         let axes = principal_axes(gram(&images), rank);
         let mut directions = &basis * &axes;
-        let mut images = images.transpose() * &axes / scale;
+        let mut images = images * &axes / scale;
         for i in 0..axes.ncols() {
             // The sign is arbitrary: the largest entry is made positive.
             if directions[(directions.column(i).icamax(), i)] < 0.0 {
@@ -130,16 +131,16 @@ impl Source<'_> {
 /// The transpose of consecutive rows: cols x rows.
 type Panel<'a> = DMatrixView<'a, f32>;
 
-/// `images images^T`.
+/// `images^T images`.
 fn gram(images: &DMatrix<f32>) -> DMatrix<f64> {
-    /// Columns at a time: the order of the sums does not depend on the number of threads.
-    const COLUMNS: usize = 4096;
-    let (k, n) = images.shape();
+    /// Rows at a time: the order of the sums does not depend on the number of threads.
+    const ROWS: usize = 4096;
+    let (n, k) = images.shape();
     let part = |i: usize| {
-        let part = images.columns(i, COLUMNS.min(n - i)).map(f64::from);
-        &part * part.transpose()
+        let part = images.rows(i, ROWS.min(n - i)).map(f64::from);
+        part.transpose() * &part
     };
-    let parts: Vec<_> = (0..n).into_par_iter().step_by(COLUMNS).map(part).collect();
+    let parts: Vec<_> = (0..n).into_par_iter().step_by(ROWS).map(part).collect();
     parts.into_iter().fold(DMatrix::zeros(k, k), |sum, part| sum + part)
 }
 

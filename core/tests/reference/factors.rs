@@ -47,7 +47,7 @@ impl<'a> Adaptive<'a> {
         let bit = self.split((self.range >> 12) * u64::from((p / 16).max(1)));
         let weight = (1 << 17) / (2 * n + 3);
         let p = if bit { p - p * weight / 65536 } else { p + (65536 - p) * weight / 65536 };
-        self.averages[context][which] = (p, (n + 1).min(255));
+        self.averages[context][which] = (p, (n + 1).min(40));
         bit
     }
 
@@ -125,7 +125,6 @@ impl Factors {
         let (mut gains, mut gain_bits) = (vec![], 0);
         let mut averages = [vec![0; rows], vec![0; cols]];
         for _ in 0..rank {
-            decoder.averages.iter_mut().flatten().for_each(|(_, n)| *n = (*n).min(16));
             gain_bits += decoder.integer(16);
             gains.push(f32::from_bits((gain_bits as u32) << 16));
             for (side, all) in [&mut a, &mut b].into_iter().enumerate() {
