@@ -48,13 +48,6 @@ VARIANTS = {
     "drop of weak components": [
         (FACTORS, "const MIN_COS2: [f64; 2] = [0.15, 0.75];", "const MIN_COS2: [f64; 2] = [0.0, 0.0];")
     ],
-    "forgetting": [
-        (
-            "core/src/entropy/adaptive.rs",
-            "probabilities.iter_mut().flatten().for_each(|p| p.seen = p.seen.min(REMEMBERED));",
-            "let _ = (probabilities, REMEMBERED);",
-        )
-    ],
 }
 
 #: The sizes that count are else those whose files are others without the part. Without a rest the search for the step goes other

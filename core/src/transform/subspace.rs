@@ -56,7 +56,7 @@ impl Source<'_> {
             v = self.sum(scale, zero, self.cols * new, add, |sum, part| sum + part);
             // Twice, since little but rounding may be left the first time.
             for _ in 0..if known.is_empty() { 1 } else { 2 } {
-                v = (&v - &basis * basis.tr_mul(&v)).qr().q();
+                v = (&v - &basis * (basis.transpose() * &v)).qr().q();
             }
         }
         let v_t = v.transpose();
