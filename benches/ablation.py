@@ -40,9 +40,10 @@ VARIANTS = {
         (ROLES, "const TABLE: f32 = 1.5;", "const TABLE: f32 = 1.0;"),
         (ROLES, "const OUTPUT: f32 = 0.4;", "const OUTPUT: f32 = 1.0;"),
         (ROLES, "const INPUT: f32 = 0.4;", "const INPUT: f32 = 1.0;"),
-        (ROLES, "(f32, f32) = (0.8, 1.3);", "(f32, f32) = (1.0, 1.0);"),
+        (ROLES, "FIRST_LAYER: f32 = 0.8;", "FIRST_LAYER: f32 = 1.0;"),
+        (ROLES, "LAST_LAYER: f32 = 1.3;", "LAST_LAYER: f32 = 1.0;"),
     ],
-    "rest": [("core/src/transform/mod.rs", "step, .. } if *step < 2.0 =>", "step, .. } if *step < 0.0 =>")],
+    "rest": [("core/src/method/mod.rs", "rank=256 rest=2", "rank=256 rest=0")],
     "contexts by values before": [(FACTORS, "self.0 >= from", "self.0 > 0 && from == 0")],
     "error feedback": [(FACTORS, "const FEEDBACK: f32 = 0.5;", "const FEEDBACK: f32 = 0.0;")],
     "drop of weak components": [

@@ -39,8 +39,8 @@ pub static METHODS: &[Method] = &[
     Method {
         name: "factors",
         paper: "this project",
-        summary: "coarse singular factors that keep their gain; below a step of 2 the rest too",
-        plan: "factors step=13 rank=256 | rest | none",
+        summary: "coarse singular factors that keep their gain; with a fine step the rest too",
+        plan: "factors step=13 rank=256 rest=2 | rest | none",
     },
     Method {
         name: "dct",
@@ -178,10 +178,12 @@ impl Recipe {
         if self.target().is_some() { format!("factors step={step}").parse() } else { Ok(self.clone()) }
     }
 
-    /// Step and largest rank of a recipe of factors.
-    fn factors(&self) -> Option<(f32, usize)> {
+    /// Step, largest rank, and step from which on there is a rest, of a recipe of factors.
+    fn factors(&self) -> Option<(f32, usize, f32)> {
         match self.action {
-            Action::Code(Plan { transform: Transform::Factors { step, rank }, .. }) => Some((step, rank)),
+            Action::Code(Plan { transform: Transform::Factors { step, rank, rest }, .. }) => {
+                Some((step, rank, rest))
+            }
             _ => None,
         }
     }

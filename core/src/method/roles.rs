@@ -22,7 +22,8 @@ const TABLE_ROWS: f32 = 32_000.0;
 const OUTPUT: f32 = 0.4;
 const INPUT: f32 = 0.4;
 /// The first and the last of the layers.
-const LAYERS: (f32, f32) = (0.8, 1.3);
+pub(super) const FIRST_LAYER: f32 = 0.8;
+const LAST_LAYER: f32 = 1.3;
 
 /// What the names of a model tell of its structure.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +62,9 @@ impl Roles {
             return INPUT;
         }
         match layer(name).and_then(|(stack, layer)| Some((layer, *self.last.get(stack)?))) {
-            Some((layer, last)) if last > 0 => LAYERS.0 + (LAYERS.1 - LAYERS.0) * layer as f32 / last as f32,
+            Some((layer, last)) if last > 0 => {
+                FIRST_LAYER + (LAST_LAYER - FIRST_LAYER) * layer as f32 / last as f32
+            }
             _ => 1.0,
         }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use glob::Pattern;
 
-use super::roles::{Roles, has_part};
+use super::roles::{FIRST_LAYER, Roles, has_part};
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, is_coded, matrix};
@@ -43,7 +43,7 @@ impl Selection {
     /// The standard selection.
     pub fn new(default: Recipe) -> Result<Self> {
         let vector_step = match default.factors() {
-            Some((step, _)) => (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP),
+            Some((step, ..)) => (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP),
             None => VECTOR_STEP,
         };
         let exact =
@@ -119,9 +119,11 @@ impl Selection {
     /// `recipe`, which [`Self::recipe`] chose, as the place of the tensor `name` in the model asks for.
     pub(crate) fn adapted<'a>(&self, name: &str, rows: usize, recipe: &'a Recipe) -> Result<Cow<'a, Recipe>> {
         match recipe.factors() {
-            Some((step, rank)) if std::ptr::eq(recipe, &self.default) => {
-                let step = step * self.roles.coarseness(name, rows);
-                Ok(Cow::Owned(format!("factors step={step} rank={rank}").parse()?))
+            Some((step, rank, rest)) if std::ptr::eq(recipe, &self.default) => {
+                let coarseness = self.roles.coarseness(name, rows);
+                // A table that is finer than the layers has a rest only where they have.
+                let (step, rest) = (step * coarseness, rest * (coarseness / FIRST_LAYER).min(1.0));
+                Ok(Cow::Owned(format!("factors step={step} rank={rank} rest={rest}").parse()?))
             }
             _ => Ok(Cow::Borrowed(recipe)),
         }
@@ -174,4 +176,29 @@ pub(super) fn is_head(name: &str) -> bool {
 
 fn pattern(glob: &str) -> Result<Pattern> {
     Pattern::new(glob).map_err(|e| Error::invalid(format!("pattern {glob:?}: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_table_finer_than_the_layers_has_a_rest_only_where_they_have() {
+        let names = ["model.layers.0.mlp.weight", "model.layers.1.mlp.weight", "lm_head.weight"];
+        let has_rest = |step: f32| {
+            let default: Recipe = format!("factors step={step}").parse().unwrap();
+            let selection = Selection::new(default).unwrap().for_model(names.into_iter());
+            names.map(|name| {
+                let shape = [64, 64];
+                let recipe = selection.recipe(name, Dtype::F32, &shape);
+                let (step, _, rest) = selection.adapted(name, 64, recipe).unwrap().factors().unwrap();
+                step < rest
+            })
+        };
+        assert_eq!(has_rest(2.6), [false, false, false]);
+        assert_eq!(has_rest(2.4), [true, false, true]);
+        assert_eq!(has_rest(1.5), [true, true, true]);
+    }
 }

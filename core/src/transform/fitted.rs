@@ -8,7 +8,7 @@ use super::mask::Mask;
 use super::subspace;
 use super::top::{Threshold, Top, gather, scatter};
 use super::wavelet::Wavelet;
-use super::{Blocks, Chunk, Grid, Keep, Table, Transform};
+use super::{Blocks, Chunk, Grid, Keep, REST, Table, Transform};
 use crate::entropy::{Model, histogram};
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
@@ -41,28 +41,39 @@ pub(crate) enum Fitted {
 pub(crate) struct Asked {
     step: f32,
     rank: usize,
-    /// Whether the rest is coded.
-    rest: bool,
+    rest: f32,
 }
 
 /// The id of factors.
 const FACTORS: u8 = 6;
 
 impl Asked {
+    /// Whether the rest is coded.
+    fn has_rest(self) -> bool {
+        self.step < self.rest
+    }
+
     fn write(self, out: &mut Writer) {
         out.f32(self.step);
         out.varint(self.rank as u64);
-        out.u8(u8::from(self.rest));
+        out.u8(u8::from(self.has_rest()));
     }
 
     fn read(input: &mut Reader<'_>) -> Result<Self> {
         let step = input.f32("step of the factors")?;
         let rank = input.varint_to(1024, "rank")?;
-        Ok(Self { step, rank, rest: input.varint_to(1, "whether the rest is coded")? == 1 })
+        let has_rest = input.varint_to(1, "whether the rest is coded")? == 1;
+        // What was asked for, as far as it can be told.
+        let rest = match has_rest {
+            _ if has_rest == (step < REST) => REST,
+            true => f32::INFINITY,
+            false => 0.0,
+        };
+        Ok(Self { step, rank, rest })
     }
 
     fn transform(self) -> Transform {
-        Transform::Factors { step: self.step, rank: self.rank }
+        Transform::Factors { step: self.step, rank: self.rank, rest: self.rest }
     }
 }
 
@@ -97,12 +108,13 @@ impl Transform {
                 let projector = basis.projector();
                 Fitted::LowRank(basis, Some(projector))
             }
-            Self::Factors { step, rank } => {
-                let rest = self.rest_step() > 0.0;
+            Self::Factors { step, rank, rest } => {
+                let asked = Asked { step, rank, rest };
                 let source = subspace::Source { cols: grid.cols, chunk_count: grid.chunks(), chunk: &chunk };
                 let step_size = (step * rms).max(f32::MIN_POSITIVE);
+                let rest = asked.has_rest();
                 let fit = Fit { step: step_size, rank, rest, rms, relative: rms / base_rms() };
-                Fitted::Factors(fit.run(&source, memory), Asked { step, rank, rest })
+                Fitted::Factors(fit.run(&source, memory), asked)
             }
             Self::Mask { keep, seed } => Fitted::Mask(Mask { keep, seed }),
             Self::Top { share } => {
@@ -179,7 +191,7 @@ impl Fitted {
             }
             Self::LowRank(basis, _) => vec![plain(chunk.rows.len()); basis.rank()],
             Self::Factors(_, asked) => {
-                if asked.rest {
+                if asked.has_rest() {
                     vec![plain(chunk.len())]
                 } else {
                     Vec::new()
@@ -196,7 +208,7 @@ impl Fitted {
 
     /// Whether there are no coefficients: the transform alone says all.
     pub(crate) fn says_all(&self) -> bool {
-        matches!(self, Self::Factors(_, Asked { rest: false, .. }))
+        matches!(self, Self::Factors(_, asked) if !asked.has_rest())
     }
 
     /// The g of a transform whose inverse is g times its transpose: then the scalar product of a delta and an inverse is g times
@@ -252,7 +264,7 @@ impl Fitted {
                 scale.divide(coeffs);
             }
             Self::LowRank(_, Some(projector)) => projector.forward(delta, coeffs),
-            Self::Factors(factors, Asked { rest: true, .. }) => {
+            Self::Factors(factors, asked) if asked.has_rest() => {
                 coeffs.resize(delta.len(), 0.0);
                 factors.expand(chunk.rows.start, coeffs);
                 coeffs.iter_mut().zip(delta).for_each(|(x, d)| *x = d - *x);
@@ -296,7 +308,7 @@ impl Fitted {
             Self::LowRank(basis, _) => basis.inverse(values, delta)?,
             Self::Factors(factors, asked) => {
                 factors.expand(chunk.rows.start, delta);
-                if asked.rest {
+                if asked.has_rest() {
                     delta.iter_mut().zip(values.iter()).for_each(|(d, x)| *d += x);
                 }
             }

@@ -76,12 +76,14 @@ pub enum Transform {
         /// Bits for each number of the directions, 1..=8.
         bits: u8,
     },
-    /// Coarse singular factors, and below a step of 2 what they leave over.
+    /// Coarse singular factors, and below some step what they leave over.
     Factors {
         /// Unit of the factors' levels in root mean squares of the delta, above 0.
         step: f32,
         /// Number of components at most, 1..=1024.
         rank: usize,
+        /// The step below which what they leave over is coded, too; 0 for never.
+        rest: f32,
     },
     /// A random share of the weights, scaled up by `1 / keep` (DARE, arXiv:2311.03099).
     Mask {
@@ -96,6 +98,9 @@ pub enum Transform {
         share: f32,
     },
 }
+
+/// The step of factors below which what they leave over is coded, if nothing else is asked for.
+const REST: f32 = 2.0;
 
 /// A quantisation table that divides coefficients; text form `none` or `jpeg`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +124,7 @@ impl Transform {
     /// factors ever more of the rate goes there: from 6 times the root mean square, where hardly a level differs from 0.
     pub(crate) fn rest_step(&self) -> f32 {
         match self {
-            Self::Factors { step, .. } if *step < 2.0 => 2.0 * step.powf(1.6),
+            Self::Factors { step, rest, .. } if step < rest => 2.0 * step.powf(1.6),
             _ => 0.0,
         }
     }
@@ -143,11 +148,11 @@ impl Transform {
                     "rank={rank} bits={bits}: a rank of 1 to 1024, of 1 to 8 bits"
                 )));
             }
-            Self::Factors { step, rank }
-                if !((1..=1024).contains(&rank) && step.is_finite() && step > 0.0) =>
+            Self::Factors { step, rank, rest }
+                if !((1..=1024).contains(&rank) && step.is_finite() && step > 0.0 && rest >= 0.0) =>
             {
                 return Err(Error::invalid(format!(
-                    "step={step} rank={rank}: a step above 0, and a rank of 1 to 1024"
+                    "step={step} rank={rank} rest={rest}: a step above 0, a rank of 1 to 1024, a rest from 0"
                 )));
             }
             Self::Mask { keep, .. } => share("keep", keep)?,
@@ -167,7 +172,7 @@ impl fmt::Display for Transform {
                 write!(f, "dwt block={block} wavelet={wavelet} levels={levels} keep={keep} table={table}")
             }
             Self::LowRank { rank, bits } => write!(f, "lowrank rank={rank} bits={bits}"),
-            Self::Factors { step, rank } => write!(f, "factors step={step} rank={rank}"),
+            Self::Factors { step, rank, rest } => write!(f, "factors step={step} rank={rank} rest={rest}"),
             Self::Mask { keep, seed } => write!(f, "mask keep={keep} seed={seed}"),
             Self::Top { share } => write!(f, "top share={share}"),
         }
@@ -192,7 +197,11 @@ impl FromStr for Transform {
                 table: fields.take("table", Table::None)?,
             },
             "lowrank" => Self::LowRank { rank: fields.take("rank", 16)?, bits: fields.take("bits", 3)? },
-            "factors" => Self::Factors { step: fields.take("step", 8.0)?, rank: fields.take("rank", 256)? },
+            "factors" => Self::Factors {
+                step: fields.take("step", 8.0)?,
+                rank: fields.take("rank", 256)?,
+                rest: fields.take("rest", REST)?,
+            },
             "mask" => Self::Mask { keep: fields.take("keep", 0.1)?, seed: fields.take("seed", 0)? },
             "top" => Self::Top { share: fields.take("share", 0.01)? },
             other => return Err(Error::invalid(format!("no transform is called {other:?}"))),
