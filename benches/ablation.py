@@ -167,7 +167,7 @@ def plot(results: dict[str, dict[str, list[float]]], pairs: list[str]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(right=min(axes.get_xlim()[1], edge))
     low, high = axes.get_xlim()
-    ticks = [tick for tick in (0.7, 0.8, 1, 1.25, 1.5, 2, 3, 4, 6, 10, 20, 50) if low <= tick <= high]
+    ticks = [tick for tick in (0.25, 0.35, 0.5, 0.7, 1, 1.4, 2, 3, 4, 6, 10, 20, 50) if low <= tick <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_yticks(places, [f"{part}: {value:.2f}" for part, value in zip(results, means)])
