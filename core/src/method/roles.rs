@@ -21,7 +21,7 @@ const TABLE: f32 = 1.5;
 const TABLE_ROWS: f32 = 32_000.0;
 const OUTPUT: f32 = 0.4;
 const INPUT: f32 = 0.4;
-/// The first and the last of the layers.
+/// The first and the last of the layers; those between them in proportion.
 pub(super) const FIRST_LAYER: f32 = 0.8;
 const LAST_LAYER: f32 = 1.3;
 
