@@ -42,6 +42,7 @@ VARIANTS = {
         (ROLES, "const INPUT: f32 = 0.4;", "const INPUT: f32 = 1.0;"),
         (ROLES, "FIRST_LAYER: f32 = 0.8;", "FIRST_LAYER: f32 = 1.0;"),
         (ROLES, "LAST_LAYER: f32 = 1.3;", "LAST_LAYER: f32 = 1.0;"),
+        (ROLES, "const VALUE: f32 = 0.75;", "const VALUE: f32 = 1.0;"),
     ],
     "rest": [("core/src/method/mod.rs", "rank=256 rest=2", "rank=256 rest=0")],
     "contexts by values before": [(FACTORS, "self.0 >= from", "self.0 > 0 && from == 0")],

@@ -2,7 +2,8 @@
 //!
 //! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
 //! What reads the input is the first of all. The table that gives the logits of a language model is read as it is. Of a
-//! table of tokens an input sees few rows, the fewer the more there are.
+//! table of tokens an input sees few rows, the fewer the more there are. In a layer, the values and the output of
+//! attention are few weights that all tokens go through; where it looks matters less.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,10 @@ const OUTPUTS: &[&str] = &["lm_head", "embed_out"];
 /// What makes vectors of an image.
 const INPUTS: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding"];
 
+/// What attention passes on, as opposed to where it looks; BERT names its output by two parts.
+const VALUES: &[&str] = &["value", "v_proj", "v_lin", "o_proj", "out_proj", "out_lin"];
+const ATTENTION_OUTPUT: &str = "attention.output.dense.";
+
 /// For a table of [`TABLE_ROWS`] tokens; one of others, times the fourth root of how many times more it has.
 const TABLE: f32 = 1.5;
 const TABLE_ROWS: f32 = 32_000.0;
@@ -24,6 +29,8 @@ const INPUT: f32 = 0.4;
 /// The first and the last of the layers; those between them in proportion.
 pub(super) const FIRST_LAYER: f32 = 0.8;
 const LAST_LAYER: f32 = 1.3;
+/// What is in a layer, in its steps.
+const VALUE: f32 = 0.75;
 
 /// What the names of a model tell of its structure.
 #[derive(Clone, Debug, Default)]
@@ -61,12 +68,14 @@ impl Roles {
         if has_part(name, INPUTS) {
             return INPUT;
         }
-        match layer(name).and_then(|(stack, layer)| Some((layer, *self.last.get(stack)?))) {
+        let of_layer = match layer(name).and_then(|(stack, layer)| Some((layer, *self.last.get(stack)?))) {
             Some((layer, last)) if last > 0 => {
                 FIRST_LAYER + (LAST_LAYER - FIRST_LAYER) * layer as f32 / last as f32
             }
             _ => 1.0,
-        }
+        };
+        let is_value = has_part(name, VALUES) || name.contains(ATTENTION_OUTPUT);
+        if is_value { VALUE * of_layer } else { of_layer }
     }
 }
 
@@ -99,6 +108,21 @@ mod tests {
         let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name, 32_000)).collect();
         assert_eq!(found, [0.8, 0.85, 1.3, TABLE, OUTPUT]);
         assert_eq!(roles.coarseness("ln_f.weight", 32_000), 1.0);
+    }
+
+    #[test]
+    fn what_attention_passes_on_is_finer_than_where_it_looks() {
+        let coarseness = |part: &str| {
+            let names = [0, 1].map(|layer| format!("encoder.layer.{layer}.{part}.weight"));
+            Roles::of(names.iter().map(String::as_str)).coarseness(&names[0], 384)
+        };
+        for part in ["attention.self.query", "attention.k_proj", "output.dense", "mlp.fc1"] {
+            assert_eq!(coarseness(part), FIRST_LAYER, "{part}");
+        }
+        for part in ["attention.self.value", "self_attn.v_proj", "attention.output.dense", "self_attn.o_proj"]
+        {
+            assert_eq!(coarseness(part), FIRST_LAYER * VALUE, "{part}");
+        }
     }
 
     #[test]
