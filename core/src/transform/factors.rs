@@ -10,10 +10,10 @@
 //!
 //! The integers are values of a trellis (`quantize/trellis.rs`), one for each a and each b. Values that coarse shrink
 //! each component. Its gain gives it back its full projection on D, `c = s / (<u, a> <v, b>)`: a model feels a direction
-//! that is missing far more than noise in all of them. For the same reason each component makes up for half of the error
-//! that those before it have along its u and v. Where too little of a component is left (the squared cosine with
-//! its values is small) the noise would outweigh it, and it is dropped. The first that is no stronger than noise of that
-//! energy would be ends the list.
+//! that is missing far more than noise in all of them. Where too little of a component is left (the squared cosine with
+//! its values is small) the noise would outweigh it, and it is dropped. What is left of it has errors along the u and v of
+//! those that follow; they make up for that as far as it is to be trusted, by the square of its squared cosine. The first
+//! that is no stronger than noise of that energy would be ends the list.
 //!
 //! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every component, its
 //! gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits from those of
@@ -38,8 +38,8 @@ const MIN_COS2: [f64; 2] = [0.15, 0.75];
 /// A component counts from so many times the energy on that the strongest one of noise has, `(sqrt(rows) + sqrt(cols))^2`
 /// of its variances (Marchenko and Pastur 1967).
 const ABOVE_NOISE: f64 = 1.1;
-/// How much of the errors before a component makes up for: all of them would cost more bits than it is worth.
-const FEEDBACK: f32 = 0.5;
+/// Less trust than this changes nothing worth the time.
+const NEGLIGIBLE: f32 = 0.02;
 /// What a bit may cost at most, in squares of the values' unit.
 const PRICE: f32 = 0.15;
 /// From this part of the weights on a delta is coded as faithfully as its bits allow: then noise is what harms. The
@@ -258,7 +258,7 @@ impl Fit {
                 break;
             }
             variance -= energy / (rows * cols) as f64;
-            let Some((gain, values)) = self.component((energy.sqrt(), image, v), &found) else {
+            let Some(component) = self.component((energy.sqrt(), image, v), &found) else {
                 dropped += 1;
                 if dropped == TRIES {
                     break;
@@ -266,7 +266,7 @@ impl Fit {
                 continue;
             };
             dropped = 0;
-            found.push(gain, &values);
+            found.push(component);
             if found.factors.gains.len() > enough {
                 break;
             }
@@ -274,9 +274,9 @@ impl Fit {
         (found.ready(), dropped < TRIES)
     }
 
-    /// Gain and values of the component after those `found`, with the singular value `s`, the right singular vector `v` and its
-    /// `image` D v = s u; none where too little is left of it.
-    fn component(self, (s, image, v): (f64, &[f32], &[f32]), found: &Found) -> Option<(f32, [Vec<i32>; 2])> {
+    /// The component after those `found`, with the singular value `s`, the right singular vector `v` and its `image`
+    /// D v = s u; none where too little is left of it.
+    fn component(self, (s, image, v): (f64, &[f32], &[f32]), found: &Found) -> Option<Component> {
         let weight = (self.relative / HEAVY).min(1.0);
         let quantize = |side: usize, x: &[f32]| {
             let of_kind = |kind| [0, 1].map(|q| found.encoder.prices(context(side, q, kind)));
@@ -287,13 +287,7 @@ impl Fit {
             values
         };
         let mut wanted = [image.to_vec(), v.iter().map(|&x| x * s as f32).collect()];
-        pulp::Arch::new().dispatch(Feedback {
-            image,
-            v,
-            s: s as f32,
-            found: &found.factors,
-            wanted: &mut wanted,
-        });
+        pulp::Arch::new().dispatch(Feedback { image, v, s: s as f32, found, wanted: &mut wanted });
         let (a, b) = (quantize(0, &wanted[0]), quantize(1, &wanted[1]));
         let along = |x: &[f32], values: &[i32]| -> f64 {
             x.iter().zip(values).map(|(&x, &value)| f64::from(x) * f64::from(value)).sum()
@@ -305,13 +299,23 @@ impl Fit {
         let gain = gain((((s / (ua * vb)) as f32).to_bits() as i32 + 0x8000) >> 16)?;
         // Not a number where all values of a side are 0.
         let least = if self.rest { MIN_COS2[1] } else { MIN_COS2[0] * f64::from(weight).sqrt() };
-        (cos2 >= least).then_some((gain, [a, b]))
+        (cos2 >= least).then_some(Component { gain, values: [a, b], trust: (cos2 * cos2) as f32 })
     }
+}
+
+/// One that is kept.
+struct Component {
+    gain: f32,
+    values: [Vec<i32>; 2],
+    /// What part of its errors those that follow make up for.
+    trust: f32,
 }
 
 /// What the encoder has of a matrix so far.
 struct Found {
     factors: Factors,
+    /// That of each component.
+    trusts: Vec<f32>,
     places: [Vec<Place>; 2],
     /// Its prices at each component are those of the stream so far.
     encoder: Encoder,
@@ -320,10 +324,15 @@ struct Found {
 impl Found {
     fn new(rows: usize, cols: usize) -> Self {
         let factors = Factors::new(rows, cols, Vec::new());
-        Self { factors, places: places(rows, cols), encoder: Encoder::new(GAIN_CONTEXT + 1) }
+        Self {
+            factors,
+            trusts: Vec::new(),
+            places: places(rows, cols),
+            encoder: Encoder::new(GAIN_CONTEXT + 1),
+        }
     }
 
-    fn push(&mut self, gain: f32, values: &[Vec<i32>; 2]) {
+    fn push(&mut self, Component { gain, values, trust }: Component) {
         let before = self.factors.gains.last().map_or(0, |&gain| gain_key(gain));
         self.encoder.put(GAIN_CONTEXT, gain_key(gain) - before);
         for (side, (values, places)) in values.iter().zip(&mut self.places).enumerate() {
@@ -333,7 +342,8 @@ impl Found {
                 place.push(value);
             }
         }
-        self.factors.push(gain, values);
+        self.factors.push(gain, &values);
+        self.trusts.push(trust);
     }
 
     fn ready(self) -> Factors {
@@ -341,13 +351,13 @@ impl Found {
     }
 }
 
-/// Takes from what is `wanted` of a component, s u (the `image`) and s v, a part of what those `found` before have along
-/// u and v, where they should have nothing. A struct, so that its body is compiled for the vector unit.
+/// Takes from what is `wanted` of a component, s u (the `image`) and s v, what those `found` before have along u and v, where
+/// they should have nothing, as far as they are to be trusted. A struct, so that its body is compiled for the vector unit.
 struct Feedback<'a> {
     image: &'a [f32],
     v: &'a [f32],
     s: f32,
-    found: &'a Factors,
+    found: &'a Found,
     wanted: &'a mut [Vec<f32>; 2],
 }
 
@@ -357,11 +367,12 @@ impl pulp::NullaryFnOnce for Feedback<'_> {
     #[inline(always)]
     fn call(self) {
         let [to_a, to_b] = self.wanted;
-        let lefts = self.found.coefficients.chunks_exact(self.found.rows);
-        for (a, b) in lefts.zip(self.found.basis.chunks_exact(self.found.cols)) {
+        let Factors { rows, cols, coefficients, basis, .. } = &self.found.factors;
+        let sides = coefficients.chunks_exact(*rows).zip(basis.chunks_exact(*cols));
+        for ((a, b), &trust) in sides.zip(&self.found.trusts).filter(|(_, trust)| **trust > NEGLIGIBLE) {
             let (along_u, along_v) = (dot(self.image, a) / self.s, dot(self.v, b));
-            subtract(FEEDBACK * along_v, a, to_a);
-            subtract(FEEDBACK * along_u, b, to_b);
+            subtract(trust * along_v, a, to_a);
+            subtract(trust * along_u, b, to_b);
         }
     }
 }
