@@ -46,7 +46,7 @@ VARIANTS = {
     ],
     "rest": [("core/src/method/mod.rs", "rank=256 rest=2", "rank=256 rest=0")],
     "contexts by values before": [(FACTORS, "self.0 >= from", "self.0 > 0 && from == 0")],
-    "error feedback": [(FACTORS, "const FEEDBACK: f32 = 0.5;", "const FEEDBACK: f32 = 0.0;")],
+    "error feedback": [(FACTORS, "trust: (cos2 * cos2) as f32", "trust: 0.0")],
     "drop of weak components": [
         (FACTORS, "const MIN_COS2: [f64; 2] = [0.15, 0.75];", "const MIN_COS2: [f64; 2] = [0.0, 0.0];")
     ],
