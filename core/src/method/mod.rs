@@ -40,7 +40,7 @@ pub static METHODS: &[Method] = &[
         name: "factors",
         paper: "this project",
         summary: "coarse singular factors that keep their gain; with a fine step the rest too",
-        plan: "factors step=15 rank=256 rest=2 | rest | none",
+        plan: "factors step=13 rank=256 rest=2 | rest | none",
     },
     Method {
         name: "dct",
