@@ -11,9 +11,9 @@
 //! The integers are values of a trellis (`quantize/trellis.rs`), one for each a and each b. Values that coarse shrink
 //! each component. Its gain gives it back its full projection on D, `c = s / (<u, a> <v, b>)`: a model feels a direction
 //! that is missing far more than noise in all of them. Where too little of a component is left (the squared cosine with
-//! its values is small) the noise would outweigh it, and it is dropped. What is left of it has errors along the u and v of
-//! those that follow; they make up for that as far as it is to be trusted, by the square of its squared cosine. The first
-//! that is no stronger than noise of that energy would be ends the list.
+//! its values is small) the noise would outweigh it, and it is dropped. What the values of one that is kept add along the
+//! u and v of those that follow, these make up for, as far as it is to be trusted: by the square of its squared cosine.
+//! The first that is no stronger than noise of that energy would be ends the list.
 //!
 //! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every component, its
 //! gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits from those of
