@@ -17,7 +17,7 @@ const OUTPUTS: &[&str] = &["lm_head", "embed_out"];
 /// What makes vectors of an image.
 const INPUTS: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding"];
 
-/// What attention passes on, as opposed to where it looks; BERT names its output by two parts.
+/// The values of attention and its output, which is two parts in the names of BERT.
 const VALUES: &[&str] = &["value", "v_proj", "v_lin", "o_proj", "out_proj", "out_lin"];
 const ATTENTION_OUTPUT: &str = "attention.output.dense.";
 
@@ -29,7 +29,7 @@ const INPUT: f32 = 0.4;
 /// The first and the last of the layers; those between them in proportion.
 pub(super) const FIRST_LAYER: f32 = 0.8;
 const LAST_LAYER: f32 = 1.3;
-/// What is in a layer, in its steps.
+/// What attention passes on, in steps of its layer.
 const VALUE: f32 = 0.75;
 
 /// What the names of a model tell of its structure.

@@ -121,7 +121,7 @@ impl Selection {
         match recipe.factors() {
             Some((step, rank, rest)) if std::ptr::eq(recipe, &self.default) => {
                 let coarseness = self.roles.coarseness(name, rows);
-                // A table that is finer than the layers has a rest only where they have.
+                // What is finer than the first layer has a rest only where that has one.
                 let (step, rest) = (step * coarseness, rest * (coarseness / FIRST_LAYER).min(1.0));
                 Ok(Cow::Owned(format!("factors step={step} rank={rank} rest={rest}").parse()?))
             }
