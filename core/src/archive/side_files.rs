@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::pretty::pretty;
 use crate::checkpoint::Checkpoint;
-use crate::container::{BEST, MAX_PACKED, QUICK, digest, pack, unpack};
+use crate::container::{BEST, GOOD, MAX_PACKED, QUICK, digest, pack, unpack};
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
 
@@ -50,10 +50,10 @@ pub(super) fn encode(content: &[u8], name: &str, base: &Checkpoint) -> Result<Ve
         }
         Ok(out.0)
     };
-    // Packing well takes long: once is enough.
+    // Packing well takes long: once is enough, and spared where hardly anything is new.
     let quick = kinds.iter().filter_map(|&kind| Some((entry(kind, QUICK).ok()?.len(), kind)));
-    let kind = quick.min_by_key(|&(len, _)| len).map_or(Kind::Packed, |(_, kind)| kind);
-    entry(kind, BEST)
+    let (len, kind) = quick.min_by_key(|&(len, _)| len).unwrap_or((usize::MAX, Kind::Packed));
+    entry(kind, if len < content.len() / 1000 { GOOD } else { BEST })
 }
 
 /// The content of the file from its entry. Errors: Mismatch where the base lacks the file that it depends on.

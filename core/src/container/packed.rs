@@ -6,8 +6,10 @@ use crate::error::{Error, Result};
 
 /// Packed data may not grow beyond this.
 pub(crate) const MAX_PACKED: usize = 64 << 20;
-/// zstd's level where the bytes are to last; and the one that tells how small they would be.
+/// zstd's level where the bytes are to last; one that is nearly as good where there are few, seven times as fast; and the
+/// one that tells how many there would be.
 pub(crate) const BEST: i32 = 19;
+pub(crate) const GOOD: i32 = 12;
 pub(crate) const QUICK: i32 = 3;
 
 /// `content` as one zstd frame that may refer to `prefix`.

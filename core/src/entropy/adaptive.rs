@@ -202,29 +202,11 @@ impl<'a> Decoder<'a> {
     }
 
     /// The next integer, in `context`. Errors: Corrupt for one that no encoder writes.
+    #[inline(always)]
     pub(crate) fn take(&mut self, context: usize) -> Result<i32> {
         let missing = || Error::corrupt(format!("there is no context {context}"));
         let [not_zero, larger @ ..] = self.probabilities.get_mut(context).ok_or_else(missing)?;
-        let coder = &mut self.coder;
-        if !coder.decide(not_zero) {
-            return Ok(0);
-        }
-        let negative = coder.plain();
-        let sign = |magnitude: i32| if negative { -magnitude } else { magnitude };
-        for (probability, i) in larger.iter_mut().zip(1..) {
-            if !coder.decide(probability) {
-                return Ok(sign(i));
-            }
-        }
-        let mut bits = 0;
-        while coder.plain() {
-            bits += 1;
-            if bits > MAX_REST_BITS {
-                return Err(Error::corrupt("an integer of an adaptive stream is out of range"));
-            }
-        }
-        let rest = (0..bits).fold(1, |rest, _| rest << 1 | i32::from(coder.plain()));
-        Ok(sign(rest + DECISIONS as i32 - 1))
+        if self.coder.decide(not_zero) { self.coder.not_zero(larger) } else { Ok(0) }
     }
 
     /// Whether all bytes have been looked at: an encoder writes none beyond.
@@ -247,6 +229,26 @@ impl RangeDecoder<'_> {
         }
         self.refill();
         bit
+    }
+
+    /// An integer that is not 0, behind that decision.
+    fn not_zero(&mut self, larger: &mut [Probability]) -> Result<i32> {
+        let negative = self.plain();
+        let sign = |magnitude: i32| if negative { -magnitude } else { magnitude };
+        for (probability, i) in larger.iter_mut().zip(1..) {
+            if !self.decide(probability) {
+                return Ok(sign(i));
+            }
+        }
+        let mut bits = 0;
+        while self.plain() {
+            bits += 1;
+            if bits > MAX_REST_BITS {
+                return Err(Error::corrupt("an integer of an adaptive stream is out of range"));
+            }
+        }
+        let rest = (0..bits).fold(1, |rest, _| rest << 1 | i32::from(self.plain()));
+        Ok(sign(rest + DECISIONS as i32 - 1))
     }
 
     fn plain(&mut self) -> bool {

@@ -226,6 +226,7 @@ impl Fit {
         let most = self.rank.min(rows).min(cols);
         let mut rank = FIRST_RANK.min(most);
         let mut triples = Triples::default();
+        let mut found = Found::new(rows, cols);
         loop {
             let find = || source.leading_triples(&triples, rank, rows, scale, ITERATIONS);
             triples = match memory {
@@ -235,9 +236,16 @@ impl Fit {
             let are_all = triples.len() < rank || rank == most;
             // The last ones are not exact enough to tell whether weaker ones are worth keeping.
             let enough = if are_all { usize::MAX } else { rank / 2 };
-            let (found, weaker) = self.components(&triples, rows, cols, enough);
-            if !weaker || are_all {
-                return found;
+            // Beside the components of an earlier rank, a single one tells whether to look for more at once.
+            let asks_for_more = |(image, v): &Triple| {
+                !found.trusts.is_empty() && self.component((energy(image).sqrt(), image, v), &found).is_some()
+            };
+            if are_all || !asks_for_more(&triples[enough]) {
+                let weaker;
+                (found, weaker) = self.components(&triples, rows, cols, enough);
+                if !weaker || are_all {
+                    return found.ready();
+                }
             }
             rank = most.min(GROWTH * rank);
         }
@@ -245,7 +253,7 @@ impl Fit {
 
     /// What is worth keeping of `triples` (images and right singular vectors), strongest first, and whether weaker ones may
     /// be, for which those beyond `enough` count.
-    fn components(self, triples: &[Triple], rows: usize, cols: usize, enough: usize) -> (Factors, bool) {
+    fn components(self, triples: &[Triple], rows: usize, cols: usize, enough: usize) -> (Found, bool) {
         let mut found = Found::new(rows, cols);
         let mut dropped = 0;
         let edge = ABOVE_NOISE * ((rows as f64).sqrt() + (cols as f64).sqrt()).powi(2);
@@ -271,7 +279,7 @@ impl Fit {
                 break;
             }
         }
-        (found.ready(), dropped < TRIES)
+        (found, dropped < TRIES)
     }
 
     /// The component after those `found`, with the singular value `s`, the right singular vector `v` and its `image`

@@ -68,13 +68,18 @@ impl Source<'_> {
         let images = self.sum(scale, Vec::new(), 0, add, join);
         let new_images = DMatrixView::from_slice(&images, new, images.len() / new.max(1)).transpose();
         // D V, a column for each direction, and the directions.
-        let known_images = known.iter().flat_map(|(image, _)| image).map(|x| x * scale);
-        let images = known_images.chain(new_images.iter().copied()).collect();
+        let mut images = Vec::with_capacity(rows * k);
+        known.iter().for_each(|(image, _)| images.extend(image.iter().map(|x| x * scale)));
+        images.extend_from_slice(new_images.as_slice());
         let images = DMatrix::from_vec(rows, k, images);
         basis.extend(v.column_iter());
-        let axes = principal_axes(gram(&images), rank);
+        let axes = principal_axes(gram(&images, known.len()), rank);
         let mut directions = &basis * &axes;
-        let mut images = images * &axes / scale;
+        let mut images = images * &axes;
+        // Of what is below this, rounding is all.
+        let least = 1e-12 * images.column_iter().map(|image| image.norm_squared()).fold(0.0, f32::max);
+        let is_there: Vec<bool> = images.column_iter().map(|image| image.norm_squared() > least).collect();
+        images /= scale;
         for i in 0..axes.ncols() {
             // The sign is arbitrary: the largest entry is made positive.
             if directions[(directions.column(i).icamax(), i)] < 0.0 {
@@ -82,8 +87,9 @@ impl Source<'_> {
                 images.column_mut(i).neg_mut();
             }
         }
-        let columns = images.column_iter().zip(directions.column_iter());
-        columns.map(|(image, v)| (image.as_slice().to_vec(), v.as_slice().to_vec())).collect()
+        let columns = images.column_iter().zip(directions.column_iter()).zip(is_there);
+        let there = columns.filter(|(_, is_there)| *is_there);
+        there.map(|((image, v), _)| (image.as_slice().to_vec(), v.as_slice().to_vec())).collect()
     }
 
     /// Adds up `add(sum, D^T)` over panels D of consecutive rows, scaled; a sum has about `len` numbers at first.
@@ -131,17 +137,25 @@ impl Source<'_> {
 /// The transpose of consecutive rows: cols x rows.
 type Panel<'a> = DMatrixView<'a, f32>;
 
-/// `images^T images`.
-fn gram(images: &DMatrix<f32>) -> DMatrix<f64> {
+/// `images^T images`, of which the first `known` are orthogonal to each other.
+fn gram(images: &DMatrix<f32>, known: usize) -> DMatrix<f64> {
     /// Rows at a time: the order of the sums does not depend on the number of threads.
     const ROWS: usize = 4096;
     let (n, k) = images.shape();
     let part = |i: usize| {
-        let part = images.rows(i, ROWS.min(n - i)).map(f64::from);
-        part.transpose() * &part
+        let part = images.rows(i, ROWS.min(n - i));
+        let mut gram = DMatrix::zeros(k, k);
+        for i in 0..known {
+            gram[(i, i)] = f64::from(part.column(i).norm_squared());
+        }
+        let products = part.transpose() * part.columns_range(known..);
+        gram.columns_range_mut(known..).copy_from(&products.map(f64::from));
+        gram
     };
     let parts: Vec<_> = (0..n).into_par_iter().step_by(ROWS).map(part).collect();
-    parts.into_iter().fold(DMatrix::zeros(k, k), |sum, part| sum + part)
+    let mut gram = parts.into_iter().fold(DMatrix::zeros(k, k), |sum, part| sum + part);
+    gram.fill_lower_triangle_with_upper_triangle();
+    gram
 }
 
 /// The leading axes of D's energy, at most `rank`, as columns in the basis V with `gram = (D V)^T (D V)`.
@@ -149,8 +163,6 @@ fn principal_axes(gram: DMatrix<f64>, rank: usize) -> DMatrix<f32> {
     let eigen = SymmetricEigen::new(gram);
     let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
     order.sort_by(|a, b| eigen.eigenvalues[*b].total_cmp(&eigen.eigenvalues[*a]));
-    let smallest = eigen.eigenvalues.max() * 1e-12;
-    order.retain(|i| eigen.eigenvalues[*i] > smallest);
     order.truncate(rank);
     eigen.eigenvectors.select_columns(&order).map(|e| e as f32)
 }
