@@ -226,7 +226,7 @@ impl Fit {
         let most = self.rank.min(rows).min(cols);
         let mut rank = FIRST_RANK.min(most);
         let mut triples = Triples::default();
-        let mut found = Found::new(rows, cols);
+        let mut before: Option<Found> = None;
         loop {
             let find = || source.leading_triples(&triples, rank, rows, scale, ITERATIONS);
             triples = match memory {
@@ -237,15 +237,16 @@ impl Fit {
             // The last ones are not exact enough to tell whether weaker ones are worth keeping.
             let enough = if are_all { usize::MAX } else { rank / 2 };
             // Beside the components of an earlier rank, a single one tells whether to look for more at once.
-            let asks_for_more = |(image, v): &Triple| {
-                !found.trusts.is_empty() && self.component((energy(image).sqrt(), image, v), &found).is_some()
+            let is_worth_it = |found: &Found| {
+                let (image, v) = &triples[enough];
+                self.component((energy(image).sqrt(), image, v), found).is_some()
             };
-            if are_all || !asks_for_more(&triples[enough]) {
-                let weaker;
-                (found, weaker) = self.components(&triples, rows, cols, enough);
+            if are_all || !before.as_ref().is_some_and(is_worth_it) {
+                let (found, weaker) = self.components(&triples, rows, cols, enough);
                 if !weaker || are_all {
                     return found.ready();
                 }
+                before = Some(found);
             }
             rank = most.min(GROWTH * rank);
         }

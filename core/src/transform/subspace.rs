@@ -76,10 +76,8 @@ impl Source<'_> {
         let axes = principal_axes(gram(&images, known.len()), rank);
         let mut directions = &basis * &axes;
         let mut images = images * &axes;
-        // Of what is below this, rounding is all.
+        // Below this there is nothing but rounding.
         let least = 1e-12 * images.column_iter().map(|image| image.norm_squared()).fold(0.0, f32::max);
-        let is_there: Vec<bool> = images.column_iter().map(|image| image.norm_squared() > least).collect();
-        images /= scale;
         for i in 0..axes.ncols() {
             // The sign is arbitrary: the largest entry is made positive.
             if directions[(directions.column(i).icamax(), i)] < 0.0 {
@@ -87,9 +85,9 @@ impl Source<'_> {
                 images.column_mut(i).neg_mut();
             }
         }
-        let columns = images.column_iter().zip(directions.column_iter()).zip(is_there);
-        let there = columns.filter(|(_, is_there)| *is_there);
-        there.map(|((image, v), _)| (image.as_slice().to_vec(), v.as_slice().to_vec())).collect()
+        let columns = images.column_iter().zip(directions.column_iter());
+        let there = columns.filter(|(image, _)| image.norm_squared() > least);
+        there.map(|(image, v)| (image.iter().map(|x| x / scale).collect(), v.as_slice().to_vec())).collect()
     }
 
     /// Adds up `add(sum, D^T)` over panels D of consecutive rows, scaled; a sum has about `len` numbers at first.
