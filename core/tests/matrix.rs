@@ -251,6 +251,33 @@ fn one_change_in_a_large_tensor_is_coded() {
     }
 }
 
+/// Words that no example had stay as they are, and cost next to nothing.
+#[test]
+fn rows_without_a_change_stay_and_cost_little() {
+    let pairs::Pair { base, finetuned, .. } = pairs::words();
+    let (base, finetuned) = (&base["layer.dense.weight"], &finetuned["layer.dense.weight"]);
+    let row = base.shape[1] * 4;
+    let only_changed = |tensor: &Tensor| {
+        let rows = tensor.bytes.chunks(row).enumerate().filter(|(i, _)| pairs::is_in_the_examples(*i));
+        let bytes: Vec<u8> = rows.flat_map(|(_, row)| row).copied().collect();
+        Tensor { shape: vec![bytes.len() / row, base.shape[1]], bytes, dtype: tensor.dtype }
+    };
+    for recipe in ["factors step=9", "factors step=2"] {
+        let (record, result) = round_trip(recipe, base, finetuned);
+        let mut rows = base.bytes.chunks(row).zip(result.bytes.chunks(row)).enumerate();
+        assert!(rows.all(|(i, (base, result))| pairs::is_in_the_examples(i) || base == result), "{recipe}");
+        let error = relative_error(base, finetuned, &result);
+        // The same step: that of few rows is in larger root mean squares. And no rest, as with the larger one.
+        let (changed, new) = (only_changed(base), only_changed(finetuned));
+        let share = (changed.shape[0] as f64 / base.shape[0] as f64).sqrt();
+        let step: f64 = recipe.split('=').nth(1).unwrap().parse().unwrap();
+        let (alone, of_alone) = round_trip(&format!("factors step={} rest=0", step * share), &changed, &new);
+        let error_alone = relative_error(&changed, &new, &of_alone);
+        assert!(error < 1.3 * error_alone, "{recipe}: {error} {error_alone}");
+        assert!(record.len() < alone.len() + 40, "{recipe}: {} bytes, {} alone", record.len(), alone.len());
+    }
+}
+
 #[test]
 fn another_base_and_wrong_lengths_are_mismatches() {
     let (base, finetuned) = tensors(Dtype::F32, Dtype::F32, &[48, 80], 92);

@@ -14,7 +14,7 @@
 //! after either, while range < 2^24:  range <<= 8,  code = code << 8 | next byte
 //! ```
 //!
-//! An integer in the context k (below the number of contexts): is it not 0? then its sign (a plain bit, 1 for below 0),
+//! A single decision has a context that no integer has. An integer in the context k (below the number of contexts): is it not 0? then its sign (a plain bit, 1 for below 0),
 //! then for i = 1, 2 ... 14 whether the magnitude exceeds i, each a decision of its own context; beyond 14, the rest
 //! `m - 15` in Elias-gamma code of `m - 14`: as many plain 1 bits as it has bits after the first, a plain 0, those bits.
 
@@ -114,6 +114,12 @@ impl Encoder {
         (0..bits).rev().for_each(|bit| coder.plain(rest >> bit & 1 == 1));
     }
 
+    /// Appends a single decision, in a `context` that has no integers.
+    pub(crate) fn put_bit(&mut self, context: usize, bit: bool) {
+        let Some([probability, ..]) = self.probabilities.get_mut(context) else { return };
+        self.coder.decide(probability, bit);
+    }
+
     /// What an integer of magnitude 0, 1 ... 15 would cost now in `context`, in bits; the last says nothing of the rest.
     pub(crate) fn prices(&self, context: usize) -> [f32; DECISIONS + 1] {
         let mut so_far = 0.0;
@@ -126,6 +132,11 @@ impl Encoder {
         }
         prices[DECISIONS] = so_far;
         prices
+    }
+
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> usize {
+        self.coder.out.len() + self.coder.pending
     }
 
     /// All bytes, but for zeros at the end.
@@ -181,6 +192,10 @@ impl RangeEncoder {
     }
 }
 
+fn missing(context: usize) -> Error {
+    Error::corrupt(format!("there is no context {context}"))
+}
+
 /// Reads what an [`Encoder`] wrote.
 pub(crate) struct Decoder<'a> {
     probabilities: Probabilities,
@@ -204,9 +219,14 @@ impl<'a> Decoder<'a> {
     /// The next integer, in `context`. Errors: Corrupt for one that no encoder writes.
     #[inline(always)]
     pub(crate) fn take(&mut self, context: usize) -> Result<i32> {
-        let missing = || Error::corrupt(format!("there is no context {context}"));
-        let [not_zero, larger @ ..] = self.probabilities.get_mut(context).ok_or_else(missing)?;
+        let [not_zero, larger @ ..] = self.probabilities.get_mut(context).ok_or_else(|| missing(context))?;
         if self.coder.decide(not_zero) { self.coder.not_zero(larger) } else { Ok(0) }
+    }
+
+    /// The next single decision, in a `context` that has no integers. Errors: Corrupt where there is no such context.
+    pub(crate) fn take_bit(&mut self, context: usize) -> Result<bool> {
+        let [probability, ..] = self.probabilities.get_mut(context).ok_or_else(|| missing(context))?;
+        Ok(self.coder.decide(probability))
     }
 
     /// Whether all bytes have been looked at: an encoder writes none beyond.
@@ -300,6 +320,25 @@ mod tests {
         let values = (-40..40).chain([1000, -70_000, (1 << 24) - 1, -(1 << 24)]).map(|v| (v as usize & 1, v));
         round_trip(&values.collect::<Vec<_>>(), 2);
         assert_eq!(round_trip(&[], 1), 0);
+    }
+
+    #[test]
+    fn single_decisions_come_back_between_integers() {
+        let bit = |i: u64| noise(i) % 10 < 3;
+        let mut encoder = Encoder::new(2);
+        for i in 0..1000 {
+            encoder.put_bit(0, bit(i));
+            encoder.put(1, (noise(i) % 5) as i32 - 2);
+        }
+        let length = encoder.len();
+        let bytes = encoder.finish();
+        assert!(bytes.len() >= length && bytes.len() <= length + 5, "{} {length}", bytes.len());
+        let mut decoder = Decoder::new(&bytes, 2);
+        for i in 0..1000 {
+            assert_eq!(decoder.take_bit(0).unwrap(), bit(i));
+            assert_eq!(decoder.take(1).unwrap(), (noise(i) % 5) as i32 - 2);
+        }
+        assert!(decoder.take_bit(2).is_err());
     }
 
     /// Against the entropy of the source.

@@ -65,7 +65,7 @@ struct Choice {
     odd_excess: [f32; STATES],
 }
 
-/// Appends the values whose squared error, in squares of their unit, and `price` for each bit together are least, where
+/// Appends the values, 0 where a number is 0, whose squared error, in squares of their unit, and `price` for each bit together are least, where
 /// `bits[kind][q][m]` are those of magnitude `m` from quantiser `q` where a number is of that kind; the last counts for
 /// larger ones too.
 pub(crate) fn quantize<const N: usize, const KINDS: usize>(
@@ -105,6 +105,14 @@ impl<I: Iterator<Item = usize>, const N: usize, const KINDS: usize> pulp::Nullar
         costs[0] = 0.0;
         for ((x, choice), kind) in self.x.iter().zip(&mut choices).zip(self.kinds) {
             let (x, prices) = (x.abs() * self.inverse, &prices[kind]);
+            if x == 0.0 {
+                let before = costs;
+                for state in 0..STATES {
+                    costs[state] = before[EVEN_FROM[state]] + prices[state / (STATES / 2)][0];
+                }
+                choice.odd_excess = [f32::INFINITY; STATES];
+                continue;
+            }
             // Loops rather than closures, which are not compiled for the vector unit.
             let candidates = [candidates(x, 0, &prices[0]), candidates(x, 1, &prices[1])];
             let (mut even, mut odd) = ([0.0; STATES], [0.0; STATES]);

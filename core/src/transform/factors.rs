@@ -15,17 +15,21 @@
 //! u and v of those that follow, these make up for, as far as it is to be trusted: by the square of its squared cosine.
 //! The first that is no stronger than noise of that energy would be ends the list.
 //!
-//! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`) with, for every component, its
-//! gain, the levels of a and those of b. A gain is positive and a bfloat16: the difference of its 16 bits from those of
+//! Rows with next to no energy take no part: their a are 0. A table of words has many, of words that no example had.
+//!
+//! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`): for every row a decision whether
+//! it is coded, in the context 17, or 18 behind one that is and for the first (nothing of this at rank 0); then for every
+//! component its gain, the levels of a in the rows that are coded, and those of b. A gain is positive and a bfloat16: the difference of its 16 bits from those of
 //! the gain before (0 at first), in the context 16. The context of a level is `8 t + 4 q + n`, t = 0 for a and 1 for b, q
 //! the quantiser that it is from, n = how many of 2, 8 and 32 the average m of the values at the same place in the
 //! components before reaches: m = 0 at first, then `m = m - floor(m / 8) + 2 |value|`, sixteenths of them.
 
 use std::collections::HashMap;
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::low_rank::expand_rows;
-use super::subspace::{Source, Triple};
+use super::subspace::{Search, Source, Triple};
 use crate::entropy::adaptive::{Decoder, Encoder};
 use crate::error::{Error, Result};
 use crate::plan::energy;
@@ -38,6 +42,8 @@ const MIN_COS2: [f64; 2] = [0.15, 0.75];
 /// A component counts from so many times the energy on that the strongest one of noise has, `(sqrt(rows) + sqrt(cols))^2`
 /// of its variances (Marchenko and Pastur 1967).
 const ABOVE_NOISE: f64 = 1.1;
+/// Rows with less than this of the mean energy of a row take no part.
+const WEAK: f64 = 1.0 / 1024.0;
 /// Less trust than this changes nothing worth the time.
 const NEGLIGIBLE: f32 = 0.02;
 /// What a bit may cost at most, in squares of the values' unit.
@@ -51,13 +57,16 @@ const TRIES: usize = 3;
 const KINDS_FROM: [u16; 3] = [2, 8, 32];
 const KINDS: usize = KINDS_FROM.len() + 1;
 const GAIN_CONTEXT: usize = 4 * KINDS;
+/// Whether a row is coded, behind one that is not; the next, behind one that is.
+const ROW_CONTEXT: usize = GAIN_CONTEXT + 1;
+const CONTEXTS: usize = ROW_CONTEXT + 2;
 
 /// Integer factors with their gains, ready to decode with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Factors {
     rows: usize,
     cols: usize,
-    gains: Vec<f32>,
+    rank: usize,
     /// `c[k] a[k, i]`, and b, as they are multiplied, component-major.
     coefficients: Vec<f32>,
     basis: Vec<f32>,
@@ -66,8 +75,9 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    fn new(rows: usize, cols: usize, stream: Vec<u8>) -> Self {
-        Self { rows, cols, gains: Vec::new(), coefficients: Vec::new(), basis: Vec::new(), stream }
+    /// Of a delta without any.
+    fn none(rows: usize, cols: usize) -> Self {
+        Self { rows, cols, rank: 0, coefficients: Vec::new(), basis: Vec::new(), stream: Vec::new() }
     }
 
     /// Puts D' from row `first_row` on in the place of `delta`.
@@ -76,15 +86,9 @@ impl Factors {
         expand_rows(&self.basis, self.cols, coefficients, self.rows, delta);
     }
 
-    fn push(&mut self, gain: f32, [a, b]: &[Vec<i32>; 2]) {
-        self.gains.push(gain);
-        self.coefficients.extend(a.iter().map(|&a| gain * a as f32));
-        self.basis.extend(b.iter().map(|&b| b as f32));
-    }
-
     /// Appends the wire form.
     pub(crate) fn write(&self, out: &mut Writer) {
-        out.varint(self.gains.len() as u64);
+        out.varint(self.rank as u64);
         out.bytes(&self.stream);
     }
 
@@ -96,12 +100,17 @@ impl Factors {
             return Err(Error::limit(format!("factors of {count} numbers")));
         }
         let stream = input.bytes("levels of the factors")?;
-        let mut decoder = Decoder::new(stream, GAIN_CONTEXT + 1);
-        let mut factors = Self::new(rows, cols, stream.to_vec());
-        let mut values = [vec![0; rows], vec![0; cols]];
-        let mut places = places(rows, cols);
+        let mut decoder = Decoder::new(stream, CONTEXTS);
+        let (mut coded, mut is_coded) = (Vec::new(), true);
+        for row in 0..if rank > 0 { rows } else { 0 } {
+            is_coded = decoder.take_bit(ROW_CONTEXT + usize::from(is_coded))?;
+            coded.extend(is_coded.then_some(row));
+        }
+        let (mut coefficients, mut basis) = (vec![0.0; rank * rows], Vec::with_capacity(rank * cols));
+        let mut values = [vec![0; coded.len()], vec![0; cols]];
+        let mut places = places(coded.len(), cols);
         let mut key = 0i32;
-        for _ in 0..rank {
+        for k in 0..rank {
             key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
             let gain = gain(key).ok_or_else(|| Error::corrupt("a gain that is not a positive number"))?;
             for (side, (values, places)) in values.iter_mut().zip(&mut places).enumerate() {
@@ -115,12 +124,14 @@ impl Factors {
                     place.push(*value);
                 }
             }
-            factors.push(gain, &values);
+            let coefficients = &mut coefficients[k * rows..];
+            coded.iter().zip(&values[0]).for_each(|(&row, &a)| coefficients[row] = gain * a as f32);
+            basis.extend(values[1].iter().map(|&b| b as f32));
         }
         if !decoder.is_used_up() {
             return Err(Error::corrupt("bytes left over behind the levels of the factors"));
         }
-        Ok(factors)
+        Ok(Self { rows, cols, rank, coefficients, basis, stream: stream.to_vec() })
     }
 }
 
@@ -210,39 +221,35 @@ pub(crate) struct Fit {
 impl Fit {
     /// The factors of the matrix that `source` gives in chunks, all finite; `memory` may know it by a name. Does not
     /// depend on the number of threads.
-    pub(crate) fn run(self, source: &Source<'_>, memory: Option<(&Memory, &str)>) -> Factors {
+    pub(crate) fn run(self, source: Source<'_>, memory: Option<(&Memory, &str)>) -> Factors {
         /// Components looked at first, and how many times more where those do not suffice.
         const FIRST_RANK: usize = 32;
         const GROWTH: usize = 2;
         /// More change bytes and error by a hundredth.
         const ITERATIONS: usize = 1;
-        let (len, largest) = source.survey();
         let cols = source.cols;
-        let rows = len.checked_div(cols).unwrap_or(0);
-        if largest == 0.0 || rows == 0 {
-            return Factors::new(rows, cols, Vec::new());
+        let search = Search::new(source, WEAK);
+        let rows = search.takes_part();
+        if search.largest == 0.0 {
+            return Factors::none(rows.len(), cols);
         }
-        let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
-        let most = self.rank.min(rows).min(cols);
+        let most = self.rank.min(rows.len()).min(cols);
         let mut rank = FIRST_RANK.min(most);
         let mut triples = Triples::default();
         let mut before: Option<Found> = None;
         loop {
-            let find = || source.leading_triples(&triples, rank, rows, scale, ITERATIONS);
+            // The last ones are not exact enough to tell whether weaker ones are worth keeping.
+            let (enough, wanted) = if rank == most { (usize::MAX, rank) } else { (rank / 2, rank / 2 + 1) };
+            let find = || search.leading_triples(&triples, rank, wanted, ITERATIONS);
             triples = match memory {
                 Some((memory, name)) => memory.recall(name, rank, find),
                 None => Arc::new(find()),
             };
-            let are_all = triples.len() < rank || rank == most;
-            // The last ones are not exact enough to tell whether weaker ones are worth keeping.
-            let enough = if are_all { usize::MAX } else { rank / 2 };
+            let are_all = rank == most || triples.len() < rank && triples.len() != wanted;
             // Beside the components of an earlier rank, a single one tells whether to look for more at once.
-            let is_worth_it = |found: &Found| {
-                let (image, v) = &triples[enough];
-                self.component((energy(image).sqrt(), image, v), found).is_some()
-            };
+            let is_worth_it = |found: &Found| self.component(&triples[enough], found).is_some();
             if are_all || !before.as_ref().is_some_and(is_worth_it) {
-                let (found, weaker) = self.components(&triples, rows, cols, enough);
+                let (found, weaker) = self.components(&triples, &rows, cols, enough);
                 if !weaker || are_all {
                     return found.ready();
                 }
@@ -254,20 +261,27 @@ impl Fit {
 
     /// What is worth keeping of `triples` (images and right singular vectors), strongest first, and whether weaker ones may
     /// be, for which those beyond `enough` count.
-    fn components(self, triples: &[Triple], rows: usize, cols: usize, enough: usize) -> (Found, bool) {
-        let mut found = Found::new(rows, cols);
+    fn components(
+        self,
+        triples: &[Triple],
+        takes_part: &[bool],
+        cols: usize,
+        enough: usize,
+    ) -> (Found, bool) {
+        let rows = takes_part.len();
+        let mut found = Found::new(takes_part, cols, triples.len().min(enough));
         let mut dropped = 0;
         let edge = ABOVE_NOISE * ((rows as f64).sqrt() + (cols as f64).sqrt()).powi(2);
         // What is not in the components so far, for each weight.
         let mut variance = f64::from(self.rms).powi(2);
-        for (image, v) in triples {
-            let energy = energy(image);
+        for triple in triples {
+            let energy = energy(&triple.0);
             if energy < edge * variance {
                 dropped = TRIES;
                 break;
             }
             variance -= energy / (rows * cols) as f64;
-            let Some(component) = self.component((energy.sqrt(), image, v), &found) else {
+            let Some(component) = self.component(triple, &found) else {
                 dropped += 1;
                 if dropped == TRIES {
                     break;
@@ -276,16 +290,17 @@ impl Fit {
             };
             dropped = 0;
             found.push(component);
-            if found.factors.gains.len() > enough {
+            if found.trusts.len() > enough {
                 break;
             }
         }
         (found, dropped < TRIES)
     }
 
-    /// The component after those `found`, with the singular value `s`, the right singular vector `v` and its `image`
-    /// D v = s u; none where too little is left of it.
-    fn component(self, (s, image, v): (f64, &[f32], &[f32]), found: &Found) -> Option<Component> {
+    /// The component after those `found`, with the right singular vector `v` and its `image` D v = s u; none where too
+    /// little is left of it.
+    fn component(self, (image, v): &Triple, found: &Found) -> Option<Component> {
+        let s = energy(image).sqrt();
         let weight = (self.relative / HEAVY).min(1.0);
         let quantize = |side: usize, x: &[f32]| {
             let of_kind = |kind| [0, 1].map(|q| found.encoder.prices(context(side, q, kind)));
@@ -295,14 +310,15 @@ impl Fit {
             trellis::quantize(x, self.step, PRICE * weight, &prices, kinds, &mut values);
             values
         };
-        let mut wanted = [image.to_vec(), v.iter().map(|&x| x * s as f32).collect()];
-        pulp::Arch::new().dispatch(Feedback { image, v, s: s as f32, found, wanted: &mut wanted });
+        let image = if found.is_told { image.clone() } else { found.all_rows(image) };
+        let mut wanted = [image.clone(), v.iter().map(|&x| x * s as f32).collect()];
+        pulp::Arch::new().dispatch(Feedback { image: &image, v, s: s as f32, found, wanted: &mut wanted });
         let (a, b) = (quantize(0, &wanted[0]), quantize(1, &wanted[1]));
         let along = |x: &[f32], values: &[i32]| -> f64 {
             x.iter().zip(values).map(|(&x, &value)| f64::from(x) * f64::from(value)).sum()
         };
         let size = |values: &[i32]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
-        let (ua, vb) = (along(image, &a) / s, along(v, &b));
+        let (ua, vb) = (along(&image, &a) / s, along(v, &b));
         let cos2 = (ua * ua / size(&a)) * (vb * vb / size(&b));
         // The nearest bfloat16.
         let gain = gain((((s / (ua * vb)) as f32).to_bits() as i32 + 0x8000) >> 16)?;
@@ -322,28 +338,66 @@ struct Component {
 
 /// What the encoder has of a matrix so far.
 struct Found {
-    factors: Factors,
+    takes_part: Vec<bool>,
+    /// Whether only those rows are coded; all are otherwise.
+    is_told: bool,
+    cols: usize,
+    /// `c[k] a[k, i]` of the rows that are coded, and b, component-major.
+    coefficients: Vec<f32>,
+    basis: Vec<f32>,
     /// That of each component.
     trusts: Vec<f32>,
+    /// Those that are coded.
     places: [Vec<Place>; 2],
     /// Its prices at each component are those of the stream so far.
     encoder: Encoder,
+    /// That of the last gain, or 0.
+    key: i32,
 }
 
 impl Found {
-    fn new(rows: usize, cols: usize) -> Self {
-        let factors = Factors::new(rows, cols, Vec::new());
+    /// Before the first of about so many components as are `expected`.
+    fn new(takes_part: &[bool], cols: usize, expected: usize) -> Self {
+        /// What each component costs, about, in each row where neither it nor one before it has anything, in bits: where
+        /// that comes to more than to tell which rows those are, they are told.
+        const NOTHING: f64 = 0.012;
+        let tell = |coded: &mut dyn Iterator<Item = bool>| {
+            let (mut encoder, mut before) = (Encoder::new(CONTEXTS), true);
+            for is_coded in coded {
+                encoder.put_bit(ROW_CONTEXT + usize::from(before), is_coded);
+                before = is_coded;
+            }
+            encoder
+        };
+        let (rows, weak) = (takes_part.len(), takes_part.iter().filter(|takes_part| !**takes_part).count());
+        let mut encoder = tell(&mut takes_part.iter().copied());
+        let is_told = (expected * weak) as f64 * NOTHING > 8.0 * encoder.len() as f64;
+        if !is_told {
+            encoder = tell(&mut iter::repeat_n(true, rows));
+        }
         Self {
-            factors,
+            takes_part: takes_part.to_vec(),
+            is_told,
+            cols,
+            coefficients: Vec::new(),
+            basis: Vec::new(),
             trusts: Vec::new(),
-            places: places(rows, cols),
-            encoder: Encoder::new(GAIN_CONTEXT + 1),
+            places: places(if is_told { rows - weak } else { rows }, cols),
+            encoder,
+            key: 0,
         }
     }
 
+    /// The numbers of all rows, from those of the rows that take part.
+    fn all_rows(&self, numbers: &[f32]) -> Vec<f32> {
+        let mut numbers = numbers.iter().copied();
+        let mut number = |takes_part: &bool| if *takes_part { numbers.next() } else { None };
+        self.takes_part.iter().map(|takes_part| number(takes_part).unwrap_or(0.0)).collect()
+    }
+
     fn push(&mut self, Component { gain, values, trust }: Component) {
-        let before = self.factors.gains.last().map_or(0, |&gain| gain_key(gain));
-        self.encoder.put(GAIN_CONTEXT, gain_key(gain) - before);
+        self.encoder.put(GAIN_CONTEXT, gain_key(gain) - self.key);
+        self.key = gain_key(gain);
         for (side, (values, places)) in values.iter().zip(&mut self.places).enumerate() {
             let mut state = State::default();
             for (&value, place) in values.iter().zip(places) {
@@ -351,12 +405,31 @@ impl Found {
                 place.push(value);
             }
         }
-        self.factors.push(gain, &values);
+        let [a, b] = values;
+        self.coefficients.extend(a.iter().map(|&a| gain * a as f32));
+        self.basis.extend(b.iter().map(|&b| b as f32));
         self.trusts.push(trust);
     }
 
     fn ready(self) -> Factors {
-        Factors { stream: self.encoder.finish(), ..self.factors }
+        let (rows, rank) = (self.takes_part.len(), self.trusts.len());
+        if rank == 0 {
+            return Factors::none(rows, self.cols);
+        }
+        let coefficients = if self.is_told {
+            let components = self.coefficients.chunks(self.places[0].len());
+            components.flat_map(|numbers| self.all_rows(numbers)).collect()
+        } else {
+            self.coefficients
+        };
+        Factors {
+            rows,
+            cols: self.cols,
+            rank,
+            coefficients,
+            basis: self.basis,
+            stream: self.encoder.finish(),
+        }
     }
 }
 
@@ -376,8 +449,8 @@ impl pulp::NullaryFnOnce for Feedback<'_> {
     #[inline(always)]
     fn call(self) {
         let [to_a, to_b] = self.wanted;
-        let Factors { rows, cols, coefficients, basis, .. } = &self.found.factors;
-        let sides = coefficients.chunks_exact(*rows).zip(basis.chunks_exact(*cols));
+        let Found { cols, coefficients, basis, .. } = self.found;
+        let sides = coefficients.chunks_exact(self.image.len()).zip(basis.chunks_exact(*cols));
         for ((a, b), &trust) in sides.zip(&self.found.trusts).filter(|(_, trust)| **trust > NEGLIGIBLE) {
             let (along_u, along_v) = (dot(self.image, a) / self.s, dot(self.v, b));
             subtract(trust * along_v, a, to_a);

@@ -114,7 +114,7 @@ impl Transform {
                 let step_size = (step * rms).max(f32::MIN_POSITIVE);
                 let rest = asked.has_rest();
                 let fit = Fit { step: step_size, rank, rest, rms, relative: rms / base_rms() };
-                Fitted::Factors(fit.run(&source, memory), asked)
+                Fitted::Factors(fit.run(source, memory), asked)
             }
             Self::Mask { keep, seed } => Fitted::Mask(Mask { keep, seed }),
             Self::Top { share } => {

@@ -13,7 +13,7 @@ use nalgebra::{DMatrix, SymmetricEigen};
 use std::array;
 
 use crate::error::{Error, Result};
-use crate::transform::subspace::Source;
+use crate::transform::subspace::{Search, Source};
 use crate::wire::{Reader, Writer};
 
 /// A quantised basis, ready to decode with: rank components of cols values each.
@@ -251,22 +251,19 @@ pub(crate) fn fit(
             "a low-rank basis needs rank 1 or more and 1 to 8 bits, not rank {rank} and {bits} bits"
         )));
     }
-    let source = Source { cols, chunk_count, chunk };
-    let (len, largest) = source.survey();
-    if !largest.is_finite() {
+    let search = Search::new(Source { cols, chunk_count, chunk }, 0.0);
+    if !search.largest.is_finite() {
         return Err(Error::invalid(
             "a delta that is not finite has no low-rank basis: carry the tensor whole",
         ));
     }
-    let rows = len.checked_div(cols).unwrap_or(0);
     let mut params = Params { cols, bits, ranges: Vec::new() };
-    if largest == 0.0 || rows == 0 {
+    if search.largest == 0.0 {
         return LowRank::new(params, Vec::new());
     }
     const ITERATIONS: usize = 4;
     let mut levels = Vec::new();
-    let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
-    for (_, component) in source.leading_triples(&[], rank, rows, scale, ITERATIONS) {
+    for (_, component) in search.leading_triples(&[], rank, rank, ITERATIONS) {
         params.ranges.push(quantize(&component, bits, &mut levels));
     }
     LowRank::new(params, levels)

@@ -1,9 +1,13 @@
-//! The leading right singular vectors of a matrix that comes in chunks of rows, by randomised subspace iteration
-//! (arXiv:0909.4061, algorithm 4.4) and a Rayleigh-Ritz step. Encoder only: no decoded bit depends on this.
+//! The leading right singular vectors of a matrix D that comes in chunks of rows, by randomised subspace iteration
+//! (arXiv:0909.4061, algorithm 4.4) and a Rayleigh-Ritz step; for many of them with D^T D, once that is known. Encoder
+//! only: no decoded bit depends on this.
 
 use nalgebra::{DMatrix, DMatrixView, SymmetricEigen};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::OnceLock;
+
+use crate::plan::energy;
 
 /// A matrix D of whole rows of `cols` values, which `chunk(i, buffer)` puts into the buffer (replacing its content)
 /// for i in 0..`chunk_count`: the whole of it never has to be in memory.
@@ -16,69 +20,133 @@ pub(super) struct Source<'a> {
 /// `s u` and `v` of a singular triple s, u, v.
 pub(super) type Triple = (Vec<f32>, Vec<f32>);
 
-impl Source<'_> {
-    /// Number of weights and the largest magnitude (NaN if there is one).
-    pub(super) fn survey(&self) -> (usize, f32) {
-        let one = |buffer: &mut Vec<f32>, i| {
-            (self.chunk)(i, buffer);
+/// What a first look at a matrix shows, and the search for its directions.
+pub(super) struct Search<'a> {
+    source: Source<'a>,
+    /// The largest magnitude; NaN if there is one.
+    pub(super) largest: f32,
+    /// Whether each row takes part, by chunk.
+    takes_part: Vec<Vec<bool>>,
+    /// How many do.
+    rows: usize,
+    /// Brings the largest weight near 1, so that squares neither vanish nor overflow.
+    scale: f32,
+    /// D^T D, once it was asked for.
+    square: OnceLock<DMatrix<f32>>,
+}
+
+impl<'a> Search<'a> {
+    /// Rows whose energy (sum of squares) is less than `least` of the mean take no part.
+    pub(super) fn new(source: Source<'a>, least: f64) -> Self {
+        let look = |buffer: &mut Vec<f32>, i| {
+            (source.chunk)(i, buffer);
+            let energies: Vec<f64> = buffer.chunks_exact(source.cols.max(1)).map(energy).collect();
             // The bits of magnitudes are ordered as they are, and NaN comes last.
-            (buffer.len(), buffer.iter().fold(0, |largest, d| largest.max(d.abs().to_bits())))
+            (energies, buffer.iter().fold(0, |largest, d| largest.max(d.abs().to_bits())))
         };
-        let all = (0..self.chunk_count).into_par_iter().map_init(Vec::new, one);
-        let (len, largest) = all.reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1.max(b.1)));
-        (len, f32::from_bits(largest))
+        let chunks: Vec<_> = (0..source.chunk_count).into_par_iter().map_init(Vec::new, look).collect();
+        let largest = f32::from_bits(chunks.iter().map(|(_, largest)| *largest).max().unwrap_or(0));
+        let energies = || chunks.iter().flat_map(|(energies, _)| energies);
+        let least = least * energies().sum::<f64>() / energies().count() as f64;
+        let takes_part: Vec<Vec<bool>> =
+            chunks.iter().map(|(energies, _)| energies.iter().map(|e| *e >= least).collect()).collect();
+        let rows = takes_part.iter().flatten().filter(|takes_part| **takes_part).count();
+        let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
+        Self { source, largest, takes_part, rows, scale, square: OnceLock::new() }
     }
 
-    /// The leading singular triples, at most `rank`, the strongest first, v of unit length. Those `known` from a lower
-    /// rank spare their part of the work. `scale` brings the largest weight near 1, so that squares neither vanish nor
-    /// overflow; 4 iterations come within a hundredth of the optimum.
+    /// Whether each row takes part.
+    pub(super) fn takes_part(&self) -> Vec<bool> {
+        self.takes_part.concat()
+    }
+
+    /// The leading singular triples of the rows that take part, at most `rank`, the strongest first, v of unit length. Where
+    /// that spares work, only the first `wanted`. Those `known` from a lower rank spare their part of it; 4 iterations come
+    /// within a hundredth of the optimum.
     pub(super) fn leading_triples(
         &self,
         known: &[Triple],
         rank: usize,
-        rows: usize,
-        scale: f32,
+        wanted: usize,
         iterations: usize,
     ) -> Vec<Triple> {
         /// More directions than asked for: the subspace of the leading ones converges much faster.
         const OVERSAMPLING: usize = 8;
-        let k = rank.saturating_add(OVERSAMPLING).min(rows).min(self.cols);
+        let cols = self.source.cols;
+        let k = rank.saturating_add(OVERSAMPLING).min(self.rows).min(cols);
         let new = k.saturating_sub(known.len());
         let known_basis = known.iter().flat_map(|(_, v)| v).copied().collect();
-        let mut basis = DMatrix::from_vec(self.cols, known.len(), known_basis);
-        let mut v = DMatrix::from_fn(self.cols, new, |i, j| noise((i * k + known.len() + j) as u64));
+        let mut basis = DMatrix::from_vec(cols, known.len(), known_basis);
+        let mut v = DMatrix::from_fn(cols, new, |i, j| noise((i * k + known.len() + j) as u64));
+        // From so many on, products with all rows would take longer than D^T D does.
+        if 4 * k >= cols && self.rows >= cols {
+            let square = self.square();
+            basis.extend(v.column_iter());
+            for _ in 0..iterations {
+                basis = (square * basis).qr().q();
+            }
+            let gram = (basis.transpose() * (square * &basis)).map(f64::from);
+            let directions = basis * principal_axes(gram, wanted);
+            return self.triples(self.images(&directions), directions);
+        }
         for _ in 0..iterations {
             let v_t = v.transpose();
             // W = D^T (D V)
             let add =
                 |w: &mut DMatrix<f32>, d_t: &Panel<'_>| w.gemm(1.0, d_t, &(&v_t * d_t).transpose(), 1.0);
-            let zero = DMatrix::zeros(self.cols, new);
-            v = self.sum(scale, zero, self.cols * new, add, |sum, part| sum + part);
+            v = self.sum(DMatrix::zeros(cols, new), cols * new, add, |sum, part| sum + part);
             // Twice, since little but rounding may be left the first time.
             for _ in 0..if known.is_empty() { 1 } else { 2 } {
                 v = (&v - &basis * (basis.transpose() * &v)).qr().q();
             }
         }
+        // D V, a column for each direction, and the directions.
+        let mut images = Vec::with_capacity(self.rows * k);
+        known.iter().for_each(|(image, _)| images.extend(image.iter().map(|x| x * self.scale)));
+        images.extend_from_slice(self.images(&v).as_slice());
+        let images = DMatrix::from_vec(self.rows, k, images);
+        basis.extend(v.column_iter());
+        let axes = principal_axes(gram(&images, known.len()), rank);
+        self.triples(images * &axes, basis * axes)
+    }
+
+    /// D V, scaled.
+    fn images(&self, v: &DMatrix<f32>) -> DMatrix<f32> {
         let v_t = v.transpose();
         let add = |images: &mut Vec<f32>, d_t: &Panel<'_>| images.extend_from_slice((&v_t * d_t).as_slice());
         let join = |mut all: Vec<f32>, images: Vec<f32>| {
             all.extend_from_slice(&images);
             all
         };
-        let images = self.sum(scale, Vec::new(), 0, add, join);
-        let new_images = DMatrixView::from_slice(&images, new, images.len() / new.max(1)).transpose();
-        // D V, a column for each direction, and the directions.
-        let mut images = Vec::with_capacity(rows * k);
-        known.iter().for_each(|(image, _)| images.extend(image.iter().map(|x| x * scale)));
-        images.extend_from_slice(new_images.as_slice());
-        let images = DMatrix::from_vec(rows, k, images);
-        basis.extend(v.column_iter());
-        let axes = principal_axes(gram(&images, known.len()), rank);
-        let mut directions = &basis * &axes;
-        let mut images = images * &axes;
+        let images = self.sum(Vec::new(), 0, add, join);
+        DMatrixView::from_slice(&images, v.ncols(), images.len() / v.ncols().max(1)).transpose()
+    }
+
+    /// D^T D, scaled.
+    fn square(&self) -> &DMatrix<f32> {
+        /// Columns at a time: what is below the diagonal need not be computed.
+        const COLS: usize = 96;
+        let cols = self.source.cols;
+        let add = |square: &mut DMatrix<f32>, d_t: &Panel<'_>| {
+            let d = d_t.transpose();
+            for first in (0..cols).step_by(COLS) {
+                let n = COLS.min(cols - first);
+                let mut part = square.view_mut((0, first), (first + n, n));
+                part.gemm(1.0, &d_t.rows(0, first + n), &d.columns(first, n), 1.0);
+            }
+        };
+        self.square.get_or_init(|| {
+            let mut square = self.sum(DMatrix::zeros(cols, cols), cols * cols, add, |sum, part| sum + part);
+            square.fill_lower_triangle_with_upper_triangle();
+            square
+        })
+    }
+
+    /// From images and directions, which are orthogonal, the strongest first.
+    fn triples(&self, mut images: DMatrix<f32>, mut directions: DMatrix<f32>) -> Vec<Triple> {
         // Below this there is nothing but rounding.
         let least = 1e-12 * images.column_iter().map(|image| image.norm_squared()).fold(0.0, f32::max);
-        for i in 0..axes.ncols() {
+        for i in 0..directions.ncols() {
             // The sign is arbitrary: the largest entry is made positive.
             if directions[(directions.column(i).icamax(), i)] < 0.0 {
                 directions.column_mut(i).neg_mut();
@@ -87,7 +155,8 @@ impl Source<'_> {
         }
         let columns = images.column_iter().zip(directions.column_iter());
         let there = columns.filter(|(image, _)| image.norm_squared() > least);
-        there.map(|(image, v)| (image.iter().map(|x| x / scale).collect(), v.as_slice().to_vec())).collect()
+        let unscaled = |image: &[f32]| image.iter().map(|x| x / self.scale).collect();
+        there.map(|(image, v)| (unscaled(image.as_slice()), v.as_slice().to_vec())).collect()
     }
 
     /// Adds up `add(sum, D^T)` over panels D of consecutive rows, scaled; a sum has about `len` numbers at first.
@@ -96,7 +165,6 @@ impl Source<'_> {
     /// that rounding does not depend on the number of threads.
     fn sum<T: Clone + Send + Sync>(
         &self,
-        scale: f32,
         zero: T,
         len: usize,
         add: impl Fn(&mut T, &Panel<'_>) + Sync,
@@ -104,11 +172,12 @@ impl Source<'_> {
     ) -> T {
         /// Together the partial sums take at most 64 MiB of f32, or what one takes.
         const ELEMENTS: usize = 1 << 24;
-        let groups = (ELEMENTS / len.max(1)).clamp(1, 16).min(self.chunk_count.max(1));
+        let chunk_count = self.source.chunk_count;
+        let groups = (ELEMENTS / len.max(1)).clamp(1, 16).min(chunk_count.max(1));
         let group = |g: usize| {
             let mut sum = zero.clone();
-            let chunks = g * self.chunk_count / groups..(g + 1) * self.chunk_count / groups;
-            self.panels(chunks, scale, |d_t| add(&mut sum, d_t));
+            let chunks = g * chunk_count / groups..(g + 1) * chunk_count / groups;
+            self.panels(chunks, |d_t| add(&mut sum, d_t));
             sum
         };
         let parts: Vec<T> = (0..groups).into_par_iter().map(group).collect();
@@ -117,16 +186,20 @@ impl Source<'_> {
 
     /// Calls `visit(D^T)` (cols x rows of the panel) for panels D made of a few chunks: products of taller panels
     /// are faster.
-    fn panels(&self, chunks: Range<usize>, scale: f32, mut visit: impl FnMut(&Panel<'_>)) {
-        let enough = (1 << 18).max(8 * self.cols);
-        let (mut panel, mut buffer) = (Vec::new(), Vec::new());
+    fn panels(&self, chunks: Range<usize>, mut visit: impl FnMut(&Panel<'_>)) {
+        let cols = self.source.cols;
+        let enough = (1 << 18).max(8 * cols);
+        let (mut values, mut buffer) = (Vec::new(), Vec::new());
         let last = chunks.end.saturating_sub(1);
         for i in chunks {
-            (self.chunk)(i, &mut buffer);
-            panel.extend(buffer.iter().map(|d| d * scale));
-            if panel.len() >= enough || i == last && !panel.is_empty() {
-                visit(&DMatrixView::from_slice(&panel, self.cols, panel.len() / self.cols));
-                panel.clear();
+            (self.source.chunk)(i, &mut buffer);
+            let rows = buffer.chunks_exact(cols).zip(&self.takes_part[i]);
+            for (row, _) in rows.filter(|(_, takes_part)| **takes_part) {
+                values.extend(row.iter().map(|d| d * self.scale));
+            }
+            if values.len() >= enough || i == last && !values.is_empty() {
+                visit(&DMatrixView::from_slice(&values, cols, values.len() / cols));
+                values.clear();
             }
         }
     }
@@ -179,11 +252,12 @@ mod tests {
     use super::*;
 
     /// Triples that are added to others are as good as those found together, also where no more than rounding is left to
-    /// find.
+    /// find; with the square of the matrix, and without it.
     #[test]
     fn known_triples_change_little() {
-        let (rows, cols) = (90, 70);
-        for strength in [vec![3.0, 2.0], (0..60).map(|k| 0.9f32.powi(k)).collect::<Vec<_>>()] {
+        let strengths = [vec![3.0, 2.0], (0..60).map(|k| 0.9f32.powi(k)).collect::<Vec<_>>()];
+        for (strength, cols) in strengths.iter().flat_map(|strength| [(strength, 88), (strength, 100)]) {
+            let rows = 90;
             let component =
                 |k: usize, i: usize, n: usize| noise((k * 1000 + i) as u64) / (65536.0 * (n as f32).sqrt());
             let weight = |i: usize, j: usize| -> f32 {
@@ -197,8 +271,8 @@ mod tests {
                     .map(|(i, j)| weight(i, j))
                     .collect();
             };
-            let source = Source { cols, chunk_count: rows / 30, chunk: &chunk };
-            let triples = |known: &[Triple], rank| source.leading_triples(known, rank, rows, 1.0, 2);
+            let search = Search::new(Source { cols, chunk_count: rows / 30, chunk: &chunk }, 0.0);
+            let triples = |known: &[Triple], rank| search.leading_triples(known, rank, rank, 2);
             let at_once = triples(&[], 40);
             let in_parts = triples(&triples(&triples(&[], 10), 20), 40);
             let energy = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>();

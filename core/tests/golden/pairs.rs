@@ -40,6 +40,7 @@ pub const CASES: &[Case] = &[
     Case { free_encoder: true, ..case("lowrank", "lowrank rank=3 bits=4") },
     Case { free_encoder: true, ..case("factors", "factors step=3 rank=12") },
     Case { pair: several, free_encoder: true, ..case("factors-several", "factors step=2") },
+    Case { pair: words, free_encoder: true, ..case("factors-words", "factors step=2") },
     Case { free_encoder: true, ..case("factors-rest", "factors step=0.9 rank=5") },
     Case { free_encoder: true, ..case("auto", "auto size=4000") },
     case("sparse", "sparse share=0.05"),
@@ -140,18 +141,31 @@ pub fn plain() -> Pair {
 
 /// A matrix and a change of it that is of rank 1, but for what f16 rounds off.
 pub fn directions() -> Pair {
-    of_rank(1, Dtype::F16)
+    of_rank(1, Dtype::F16, 64, |_| true)
 }
 
 /// A matrix and a change of it in several directions, each half as strong as the one before.
 pub fn several() -> Pair {
-    of_rank(6, Dtype::F32)
+    of_rank(6, Dtype::F32, 64, |_| true)
 }
 
-fn of_rank(rank: usize, dtype: Dtype) -> Pair {
-    let (rows, cols) = (64, 80);
+/// The same for a table of words, of which only some were in the examples.
+pub fn words() -> Pair {
+    of_rank(6, Dtype::F32, 2000, is_in_the_examples)
+}
+
+/// Whether word `i` of [`words`] was.
+pub fn is_in_the_examples(i: usize) -> bool {
+    i / 500 % 3 == 1
+}
+
+fn of_rank(rank: usize, dtype: Dtype, rows: usize, is_changed: fn(usize) -> bool) -> Pair {
+    let cols = 80;
     let weight = |i| f64::from(noise(30, i)) / 16.0;
     let change = move |i: usize| -> f64 {
+        if !is_changed(i / cols) {
+            return 0.0;
+        }
         let one = |k: usize| {
             let (u, v) = (noise(31 + 2 * k as u64, i / cols), noise(32 + 2 * k as u64, i % cols));
             f64::from(u) * f64::from(v) / f64::from(64 << k)

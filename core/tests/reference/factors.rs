@@ -120,10 +120,17 @@ impl Factors {
         let rest = params.u8() == 1;
         let rank = params.varint() as usize;
         let stream = params.bytes();
-        let mut decoder = Adaptive::new(stream, 17);
+        let mut decoder = Adaptive::new(stream, 19);
+        let mut coded = vec![];
+        for row in 0..if rank > 0 { rows } else { 0 } {
+            let behind_one = row == 0 || coded.last() == Some(&(row - 1));
+            if decoder.decision(if behind_one { 18 } else { 17 }, 0) {
+                coded.push(row);
+            }
+        }
         let (mut a, mut b): (Vec<Vec<i32>>, Vec<Vec<i32>>) = (vec![], vec![]);
         let (mut gains, mut gain_bits) = (vec![], 0);
-        let mut averages = [vec![0; rows], vec![0; cols]];
+        let mut averages = [vec![0; coded.len()], vec![0; cols]];
         for _ in 0..rank {
             gain_bits += decoder.integer(16);
             gains.push(f32::from_bits((gain_bits as u32) << 16));
@@ -141,6 +148,11 @@ impl Factors {
             }
         }
         assert!(decoder.at >= stream.len(), "bytes left over");
+        for component in &mut a {
+            let mut all = vec![0; rows];
+            coded.iter().zip(&*component).for_each(|(&row, &value)| all[row] = value);
+            *component = all;
+        }
         Self { gains, a, b, rest }
     }
 
