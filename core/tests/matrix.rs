@@ -251,6 +251,27 @@ fn one_change_in_a_large_tensor_is_coded() {
     }
 }
 
+/// As a merged LoRA makes them, also where more directions were looked for than there are.
+#[test]
+fn all_directions_of_a_low_rank_are_kept() {
+    for (rank, rows, cols) in [(5, 90, 120), (17, 90, 120), (24, 90, 120), (24, 120, 60), (40, 300, 200)] {
+        let weight = |i| f64::from(noise(50, i)) / 16.0;
+        let change = |i: usize| -> f64 {
+            let one = |k: usize| {
+                f64::from(noise(60 + k as u64, i / cols)) * f64::from(noise(160 + k as u64, i % cols))
+            };
+            (0..rank).map(one).sum::<f64>() / 1024.0
+        };
+        let base = tensor(Dtype::F32, &[rows, cols], weight);
+        let finetuned = tensor(Dtype::F32, &[rows, cols], |i| weight(i) + change(i));
+        let (_, result) = round_trip("factors step=0.5 rest=0", &base, &finetuned);
+        let error = relative_error(&base, &finetuned, &result);
+        // What the step costs: a thirtieth of a number's mean square for each number of the factors.
+        let cost = 0.03 * (rank * (rows + cols)) as f64 / (rows * cols) as f64;
+        assert!(error < cost, "rank {rank} of {rows} x {cols}: {error}, at most {cost}");
+    }
+}
+
 /// Words that no example had stay as they are, and cost next to nothing.
 #[test]
 fn rows_without_a_change_stay_and_cost_little() {

@@ -238,14 +238,15 @@ impl Fit {
         let mut triples = Triples::default();
         let mut before: Option<Found> = None;
         loop {
-            // The last ones are not exact enough to tell whether weaker ones are worth keeping.
-            let (enough, wanted) = if rank == most { (usize::MAX, rank) } else { (rank / 2, rank / 2 + 1) };
+            let wanted = if rank == most { rank } else { rank / 2 + 1 };
             let find = || search.leading_triples(&triples, rank, wanted, ITERATIONS);
             triples = match memory {
                 Some((memory, name)) => memory.recall(name, rank, find),
                 None => Arc::new(find()),
             };
             let are_all = rank == most || triples.len() < rank && triples.len() != wanted;
+            // The last ones are not exact enough to tell whether weaker ones are worth keeping.
+            let enough = if are_all { usize::MAX } else { rank / 2 };
             // Beside the components of an earlier rank, a single one tells whether to look for more at once.
             let is_worth_it = |found: &Found| self.component(&triples[enough], found).is_some();
             if are_all || !before.as_ref().is_some_and(is_worth_it) {
