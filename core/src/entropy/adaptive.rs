@@ -14,9 +14,10 @@
 //! after either, while range < 2^24:  range <<= 8,  code = code << 8 | next byte
 //! ```
 //!
-//! A single decision has a context that no integer has. An integer in the context k (below the number of contexts): is it not 0? then its sign (a plain bit, 1 for below 0),
+//! An integer in the context k (below the number of contexts): is it not 0? then its sign (a plain bit, 1 for below 0),
 //! then for i = 1, 2 ... 14 whether the magnitude exceeds i, each a decision of its own context; beyond 14, the rest
 //! `m - 15` in Elias-gamma code of `m - 14`: as many plain 1 bits as it has bits after the first, a plain 0, those bits.
+//! A single decision is the first of a context that has no integers.
 
 use crate::error::{Error, Result};
 

@@ -24,6 +24,7 @@
 //! the quantiser that it is from, n = how many of 2, 8 and 32 the average m of the values at the same place in the
 //! components before reaches: m = 0 at first, then `m = m - floor(m / 8) + 2 |value|`, sixteenths of them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -311,8 +312,8 @@ impl Fit {
             trellis::quantize(x, self.step, PRICE * weight, &prices, kinds, &mut values);
             values
         };
-        let image = if found.is_told { image.clone() } else { found.all_rows(image) };
-        let mut wanted = [image.clone(), v.iter().map(|&x| x * s as f32).collect()];
+        let image = found.coded_rows(image);
+        let mut wanted = [image.to_vec(), v.iter().map(|&x| x * s as f32).collect()];
         pulp::Arch::new().dispatch(Feedback { image: &image, v, s: s as f32, found, wanted: &mut wanted });
         let (a, b) = (quantize(0, &wanted[0]), quantize(1, &wanted[1]));
         let along = |x: &[f32], values: &[i32]| -> f64 {
@@ -339,9 +340,8 @@ struct Component {
 
 /// What the encoder has of a matrix so far.
 struct Found {
+    /// Either just these rows are coded, or all.
     takes_part: Vec<bool>,
-    /// Whether only those rows are coded; all are otherwise.
-    is_told: bool,
     cols: usize,
     /// `c[k] a[k, i]` of the rows that are coded, and b, component-major.
     coefficients: Vec<f32>,
@@ -362,30 +362,41 @@ impl Found {
         /// What each component costs, about, in each row where neither it nor one before it has anything, in bits: where
         /// that comes to more than to tell which rows those are, they are told.
         const NOTHING: f64 = 0.012;
-        let tell = |coded: &mut dyn Iterator<Item = bool>| {
-            let (mut encoder, mut before) = (Encoder::new(CONTEXTS), true);
-            for is_coded in coded {
-                encoder.put_bit(ROW_CONTEXT + usize::from(before), is_coded);
-                before = is_coded;
-            }
-            encoder
-        };
         let (rows, weak) = (takes_part.len(), takes_part.iter().filter(|takes_part| !**takes_part).count());
-        let mut encoder = tell(&mut takes_part.iter().copied());
-        let is_told = (expected * weak) as f64 * NOTHING > 8.0 * encoder.len() as f64;
-        if !is_told {
-            encoder = tell(&mut iter::repeat_n(true, rows));
+        let mut coded = rows - weak;
+        let mut encoder = Self::tell(takes_part.iter().copied());
+        if (expected * weak) as f64 * NOTHING <= 8.0 * encoder.len() as f64 {
+            coded = rows;
+            encoder = Self::tell(iter::repeat_n(true, rows));
         }
         Self {
             takes_part: takes_part.to_vec(),
-            is_told,
             cols,
             coefficients: Vec::new(),
             basis: Vec::new(),
             trusts: Vec::new(),
-            places: places(if is_told { rows - weak } else { rows }, cols),
+            places: places(coded, cols),
             encoder,
             key: 0,
+        }
+    }
+
+    /// An encoder that has been told which rows are coded.
+    fn tell(coded: impl Iterator<Item = bool>) -> Encoder {
+        let (mut encoder, mut before) = (Encoder::new(CONTEXTS), true);
+        for is_coded in coded {
+            encoder.put_bit(ROW_CONTEXT + usize::from(before), is_coded);
+            before = is_coded;
+        }
+        encoder
+    }
+
+    /// From the numbers of the rows that take part those of the rows that are coded.
+    fn coded_rows<'a>(&self, numbers: &'a [f32]) -> Cow<'a, [f32]> {
+        if numbers.len() == self.places[0].len() {
+            Cow::Borrowed(numbers)
+        } else {
+            Cow::Owned(self.all_rows(numbers))
         }
     }
 
@@ -417,11 +428,9 @@ impl Found {
         if rank == 0 {
             return Factors::none(rows, self.cols);
         }
-        let coefficients = if self.is_told {
-            let components = self.coefficients.chunks(self.places[0].len());
-            components.flat_map(|numbers| self.all_rows(numbers)).collect()
-        } else {
-            self.coefficients
+        let coefficients = match self.places[0].len() {
+            coded if coded == rows => self.coefficients,
+            coded => self.coefficients.chunks(coded).flat_map(|numbers| self.all_rows(numbers)).collect(),
         };
         Factors {
             rows,
