@@ -48,7 +48,7 @@ VARIANTS = {
     "contexts by values before": [(FACTORS, "self.0 >= from", "self.0 > 0 && from == 0")],
     "error feedback": [(FACTORS, "trust: (cos2 * cos2) as f32", "trust: 0.0")],
     "drop of weak components": [
-        (FACTORS, "const MIN_COS2: [f64; 2] = [0.15, 0.75];", "const MIN_COS2: [f64; 2] = [0.0, 0.0];")
+        (FACTORS, "const MIN_COS2: [f64; 2] = [0.15, 0.68];", "const MIN_COS2: [f64; 2] = [0.0, 0.0];")
     ],
 }
 

@@ -26,7 +26,7 @@ const WHAT: &str = "a table of states";
 /// The symbol of each state.
 fn owners(table: &Frequencies) -> [u8; STATES] {
     let (mut owners, mut at) = ([0; STATES], 0);
-    for (symbol, &frequency) in (0..).zip(&table.of) {
+    for (symbol, &frequency) in (0..=u8::MAX).zip(&table.of) {
         for _ in 0..frequency {
             owners[at] = symbol;
             at = (at + STRIDE) % STATES;
@@ -70,7 +70,7 @@ impl Encoder {
             let first = steps.len() / 256 * STATES;
             let (mut free, mut start) = ([first; 256], first);
             let mut own = [Step::default(); 256];
-            for ((symbol, step), &f) in (0..).zip(&mut own).zip(&table.of).filter(|(_, f)| **f > 0) {
+            for ((symbol, step), &f) in (0..=u8::MAX).zip(&mut own).zip(&table.of).filter(|(_, f)| **f > 0) {
                 let most = STATE_BITS - (f - 1).checked_ilog2().unwrap_or(0);
                 let offset = (start as u32).wrapping_sub(f);
                 *step = Step { limit: (most << 16) - (f << most), offset, extra: extra(symbol) };

@@ -39,7 +39,7 @@ use crate::wire::{Reader, Writer};
 
 /// The least squared cosine between a component and its levels, for a heavy delta; the second where the rest is coded as
 /// well, which then takes over what is dropped.
-const MIN_COS2: [f64; 2] = [0.15, 0.75];
+const MIN_COS2: [f64; 2] = [0.15, 0.68];
 /// A component counts from so many times the energy on that the strongest one of noise has, `(sqrt(rows) + sqrt(cols))^2`
 /// of its variances (Marchenko and Pastur 1967).
 const ABOVE_NOISE: f64 = 1.1;
@@ -324,8 +324,8 @@ impl Fit {
         let cos2 = (ua * ua / size(&a)) * (vb * vb / size(&b));
         // The nearest bfloat16.
         let gain = gain((((s / (ua * vb)) as f32).to_bits() as i32 + 0x8000) >> 16)?;
+        let least = MIN_COS2[usize::from(self.rest)] * f64::from(weight).sqrt();
         // Not a number where all values of a side are 0.
-        let least = if self.rest { MIN_COS2[1] } else { MIN_COS2[0] * f64::from(weight).sqrt() };
         (cos2 >= least).then_some(Component { gain, values: [a, b], trust: (cos2 * cos2) as f32 })
     }
 }
