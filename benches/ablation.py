@@ -19,14 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "target/ablation"
 PLOT = ROOT / "docs/ablation.png"
 
-FACTORS = "core/src/transform/factors.rs"
+FIT = "core/src/transform/factors/fit.rs"
+FACTORS = "core/src/transform/factors/mod.rs"
 TRELLIS = "core/src/quantize/trellis.rs"
 ROLES = "core/src/method/roles.rs"
 
 #: What is taken away, and how: in each file a text, which is there exactly once, and what takes its place.
 VARIANTS = {
     # The gain of least squared error.
-    "full projection": [(FACTORS, "s / (ua * vb)", "s * ua * vb / (size(&a) * size(&b))")],
+    "full projection": [(FIT, "s / (ua * vb)", "s * ua * vb / (size(&a) * size(&b))")],
     # One quantiser, of the same unit. States that are never entered stay infinitely far.
     "trellis": [
         (TRELLIS, "self.0 = (self.0 >> 1) ^ (5 * (self.0 & 1)) ^ (2 * (level & 1) as u8);", "let _ = level;"),
@@ -34,7 +35,7 @@ VARIANTS = {
         (TRELLIS, "= [4, 6, 0, 2, 7, 5, 3, 1];", "= [0, 1, 2, 3, 4, 5, 6, 7];"),
         (TRELLIS, "const GRID: f32 = 0.6;", "const GRID: f32 = 0.5;"),
     ],
-    "price of bits": [(FACTORS, "const PRICE: f32 = 0.15;", "const PRICE: f32 = 0.0;")],
+    "price of bits": [(FIT, "const PRICE: f32 = 0.15;", "const PRICE: f32 = 0.0;")],
     "price of bits in the rest": [("core/src/quantize/rest.rs", "const PRICE: f32 = 0.3;", "const PRICE: f32 = 0.0;")],
     "roles": [
         (ROLES, "const TABLE: f32 = 1.5;", "const TABLE: f32 = 1.0;"),
@@ -46,9 +47,9 @@ VARIANTS = {
     ],
     "rest": [("core/src/method/mod.rs", "rank=256 rest=2", "rank=256 rest=0")],
     "contexts by values before": [(FACTORS, "self.0 >= from", "self.0 > 0 && from == 0")],
-    "error feedback": [(FACTORS, "trust: (cos2 * cos2) as f32", "trust: 0.0")],
+    "error feedback": [(FIT, "trust: (cos2 * cos2) as f32", "trust: 0.0")],
     "drop of weak components": [
-        (FACTORS, "const MIN_COS2: [f64; 2] = [0.15, 0.68];", "const MIN_COS2: [f64; 2] = [0.0, 0.0];")
+        (FIT, "const MIN_COS2: [f64; 2] = [0.15, 0.68];", "const MIN_COS2: [f64; 2] = [0.0, 0.0];")
     ],
 }
 
