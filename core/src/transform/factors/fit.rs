@@ -1,6 +1,6 @@
 //! How a delta becomes factors.
 //!
-//! Values as coarse as the levels are shrink each component. Its gain gives it back its full projection on D,
+//! Coarse values shrink each component. Its gain gives it back its full projection on D,
 //! `c = s / (<u, a> <v, b>)`: a model feels a direction that is missing far more than noise in all of them. Where too little of
 //! a component is left (the squared cosine with its values is small) the noise would outweigh it, and it is dropped. What the
 //! values of one that is kept add along the u and v of those that follow, these make up for, as far as it is to be trusted: by
