@@ -8,10 +8,11 @@ use crate::error::{Error, Result};
 
 /// The step of `factors` where nothing is aimed at.
 pub(crate) const DEFAULT_STEP: f32 = 13.0;
-/// Names of qualities, the coarsest first. Each allows steps up to one, and an error up to a part of the weights'
-/// energy, since what breaks a model is noise that its weights feel.
+/// Names of qualities, the coarsest first. Each allows steps up to one, and a KL of so much, by estimate (see [`error_of`]).
 const QUALITIES: [(&str, f32, f64); 4] =
-    [("tiny", 28.0, 0.05), ("small", 20.0, 0.02), ("good", DEFAULT_STEP, 0.006), ("fine", 6.0, 0.0005)];
+    [("tiny", 28.0, 0.1), ("small", 20.0, 0.03), ("good", DEFAULT_STEP, 0.01), ("fine", 6.0, 0.001)];
+/// The coarsest step of a quality hardly ever makes a larger error.
+const LARGEST_ERROR: f64 = 1.75;
 /// Steps that are tried.
 const STEPS: (f32, f32) = (0.02, 200.0);
 /// The step for a quality that no step that was tried has.
@@ -24,13 +25,12 @@ const TRIALS: usize = 9;
 /// What a person asks of a file; text form `quality=good`, `bits=0.1`, `ratio=500`, `size=200kB` or `error=0.01`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// Behaviour, as far as that can be told without data: steps up to `step`, in root mean squares of the delta, and an
-    /// error of at most `noise` times the weights' energy.
+    /// Behaviour, as far as that can be told without data.
     Quality {
-        /// The largest step.
+        /// The largest step, in root mean squares of the delta.
         step: f32,
-        /// The largest error.
-        noise: f64,
+        /// The largest KL of the model's outputs, in nats, by estimate.
+        kl: f64,
     },
     /// Bits of the file for each weight of the model.
     Bits(f64),
@@ -69,9 +69,9 @@ impl Target {
     fn quality(name: &str) -> Result<Self> {
         let known = || QUALITIES.map(|(name, ..)| name).join(", ");
         let found = QUALITIES.iter().find(|(known, ..)| *known == name);
-        let &(_, step, noise) =
+        let &(_, step, kl) =
             found.ok_or_else(|| Error::invalid(format!("quality={name}: there are {}", known())))?;
-        Ok(Self::Quality { step, noise })
+        Ok(Self::Quality { step, kl })
     }
 }
 
@@ -115,24 +115,31 @@ pub(crate) fn step(
     trial: &mut dyn FnMut(f32) -> Result<Outcome>,
 ) -> Result<f32> {
     let size = match target {
-        Target::Quality { step, noise } => {
-            let limit = noise / facts.distance.max(f64::MIN_POSITIVE);
-            // Above that the error hardly depends on the step.
-            if limit >= 0.8 {
+        Target::Quality { step, kl } => {
+            let limit = error_of(kl, facts.distance);
+            if limit >= LARGEST_ERROR {
                 return Ok(step);
             }
-            let found = search(limit, |step| Ok(trial(step)?.error), 1.0)?;
-            return Ok(found.unwrap_or(FINEST).min(step));
+            let found = search(step, step, limit, |step| Ok(trial(step)?.error), 1.0)?;
+            return Ok(found.unwrap_or(FINEST));
         }
         Target::Error(limit) => {
-            let found = search(limit, |step| Ok(trial(step)?.error), 1.0)?;
+            let found = search(DEFAULT_STEP, STEPS.1, limit, |step| Ok(trial(step)?.error), 1.0)?;
             return found.ok_or_else(|| out_of_reach("faithful"));
         }
         Target::Bits(bits) => bits * facts.weights as f64 / 8.0,
         Target::Ratio(ratio) => facts.bytes as f64 / ratio,
         Target::Size(size) => size,
     };
-    search(size, |step| Ok(trial(step)?.bytes as f64), -1.0)?.ok_or_else(|| out_of_reach("small"))
+    let found = search(DEFAULT_STEP, STEPS.1, size, |step| Ok(trial(step)?.bytes as f64), -1.0)?;
+    found.ok_or_else(|| out_of_reach("small"))
+}
+
+/// The error, for each unit of the delta's energy, by which a model's outputs diverge by `kl` where the delta has `distance`
+/// for each unit of the weights' energy: `kl = distance e (1 + 4 e)`, as measured (docs/auto.md), for steps below 15.
+fn error_of(kl: f64, distance: f64) -> f64 {
+    const SQUARE: f64 = 4.0;
+    ((1.0 + 4.0 * SQUARE * kl / distance.max(f64::MIN_POSITIVE)).sqrt() - 1.0) / (2.0 * SQUARE)
 }
 
 fn out_of_reach(what: &str) -> Error {
@@ -140,17 +147,23 @@ fn out_of_reach(what: &str) -> Error {
 }
 
 /// A step, if one is found, at which `value`, about a power of it that rises (`sign` 1) or falls (-1), is at most `limit`
-/// and close.
-fn search(limit: f64, mut value: impl FnMut(f32) -> Result<f64>, sign: f64) -> Result<Option<f32>> {
+/// and close, or a step of `most`. Begins at `first`.
+fn search(
+    first: f32,
+    most: f32,
+    limit: f64,
+    mut value: impl FnMut(f32) -> Result<f64>,
+    sign: f64,
+) -> Result<Option<f32>> {
     /// A typical exponent, before two trials tell, and the least and the largest.
     const SLOPE: f64 = 1.6;
     const SLOPES: (f64, f64) = (0.5, 6.0);
     /// A guess goes no further outside of what was tried.
     const REACH: f64 = 2.5;
-    let (low, high) = (f64::from(STEPS.0).ln(), f64::from(STEPS.1).ln());
+    let (low, high) = (f64::from(STEPS.0).ln(), f64::from(most).ln());
     // Logarithms of steps: the best that is within the limit, the nearest that is not, and the last, with their values.
     let (mut good, mut bad, mut last) = (None::<(f64, f64)>, None::<(f64, f64)>, None::<(f64, f64)>);
-    let mut at = f64::from(DEFAULT_STEP).ln();
+    let mut at = f64::from(first).ln();
     for _ in 0..TRIALS {
         let log = (value(at.exp() as f32)?.max(1e-12) / limit).ln();
         if log <= 0.0 {
@@ -239,8 +252,17 @@ mod tests {
     fn quality_follows_the_distance() {
         let good = Target::quality("good").unwrap();
         let found = |distance| step(good, Facts { distance, ..FACTS }, &mut |step| Ok(law(step)));
-        assert_eq!(found(0.001).unwrap(), DEFAULT_STEP);
-        let near = found(0.1).unwrap();
-        assert!(0.015 * f64::from(near * near) <= 0.06 && near > 1.7, "{near}");
+        assert_eq!(found(0.0004).unwrap(), DEFAULT_STEP);
+        for distance in [0.005, 0.1] {
+            let near = found(distance).unwrap();
+            let error = 0.015 * f64::from(near * near);
+            let kl = distance * error * (1.0 + 4.0 * error);
+            assert!((0.008..=0.01).contains(&kl), "{near}");
+        }
+        // Its first trial is as coarse as it may be, and good enough.
+        let mut trials = 0;
+        let mild = |step: f32| Ok((Outcome { error: 0.01, ..law(step) }, trials += 1).0);
+        assert_eq!(step(good, FACTS, &mut { mild }).unwrap(), DEFAULT_STEP);
+        assert_eq!(trials, 1);
     }
 }
