@@ -188,7 +188,7 @@ impl<'a> Payload<'a> {
         for i in 0..self.coding.grid.chunks() {
             let chunk = self.coding.grid.chunk(i);
             let count = match self.coding.stores_count() {
-                true => input.varint_to(chunk.len() as u64, "number in a chunk")?,
+                true => input.varint_to(self.coding.most(&chunk) as u64, "number in a chunk")?,
                 false => 0,
             };
             let streams = (self.models.iter())
@@ -385,6 +385,11 @@ impl Coding {
             (Quantizer::Rest, [.., tokens, _]) => tokens.len(),
             _ => levels.positions.len(),
         }
+    }
+
+    /// The largest [`ChunkBytes::count`] that `chunk` can have.
+    fn most(&self, chunk: &Chunk) -> usize {
+        self.transform.bands(chunk, chunk.len()).iter().map(|band| band.len).sum()
     }
 
     /// Whether chunks say how many tokens they have.

@@ -53,6 +53,11 @@ impl Asked {
         self.step < self.rest
     }
 
+    /// See [`Fitted::rest_step`].
+    fn rest_step(self) -> f32 {
+        if self.has_rest() { 2.0 * self.step.powf(1.6) } else { 0.0 }
+    }
+
     fn write(self, out: &mut Writer) {
         out.f32(self.step);
         out.varint(self.rank as u64);
@@ -111,9 +116,9 @@ impl Transform {
             Self::Factors { step, rank, rest } => {
                 let asked = Asked { step, rank, rest };
                 let source = subspace::Source { cols: grid.cols, chunk_count: grid.chunks(), chunk: &chunk };
-                let step_size = (step * rms).max(f32::MIN_POSITIVE);
-                let rest = asked.has_rest();
-                let fit = Fit { step: step_size, rank, rest, rms, relative: rms / base_rms() };
+                let step = (step * rms).max(f32::MIN_POSITIVE);
+                let rest = asked.rest_step() * rms;
+                let fit = Fit { step, rank, rest, rms, relative: rms / base_rms() };
                 Fitted::Factors(fit.run(source, memory), asked)
             }
             Self::Mask { keep, seed } => Fitted::Mask(Mask { keep, seed }),
@@ -190,13 +195,10 @@ impl Fitted {
                 dwt.bands().iter().map(|b| Band { len: b.rows * b.cols, detail: b.is_detail() }).collect()
             }
             Self::LowRank(basis, _) => vec![plain(chunk.rows.len()); basis.rank()],
-            Self::Factors(_, asked) => {
-                if asked.has_rest() {
-                    vec![plain(chunk.len())]
-                } else {
-                    Vec::new()
-                }
-            }
+            Self::Factors(factors, asked) => match asked.has_rest() {
+                true => vec![plain(factors.coded_rows(&chunk.rows) * chunk.cols)],
+                false => Vec::new(),
+            },
             Self::Mask(_) | Self::Top(..) => vec![plain(kept)],
         }
     }
@@ -210,7 +212,7 @@ impl Fitted {
     /// factors ever more of the rate goes there: from 6 times the root mean square, where hardly a level differs from 0.
     pub(crate) fn rest_step(&self) -> f32 {
         match self {
-            Self::Factors(_, asked) if asked.has_rest() => 2.0 * asked.step.powf(1.6),
+            Self::Factors(_, asked) => asked.rest_step(),
             _ => 0.0,
         }
     }
@@ -277,6 +279,7 @@ impl Fitted {
                 coeffs.resize(delta.len(), 0.0);
                 factors.expand(chunk.rows.start, coeffs);
                 coeffs.iter_mut().zip(delta).for_each(|(x, d)| *x = d - *x);
+                factors.gather_coded(chunk.rows.start, coeffs);
             }
             Self::LowRank(_, None) | Self::Factors(..) => coeffs.clear(),
             Self::Mask(mask) => mask.forward(delta, positions, coeffs),
@@ -318,7 +321,7 @@ impl Fitted {
             Self::Factors(factors, asked) => {
                 factors.expand(chunk.rows.start, delta);
                 if asked.has_rest() {
-                    delta.iter_mut().zip(values.iter()).for_each(|(d, x)| *d += x);
+                    factors.add_to_coded(chunk.rows.start, values, delta);
                 }
             }
             Self::Mask(mask) => mask.inverse(positions, values, delta)?,

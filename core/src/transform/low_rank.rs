@@ -263,7 +263,7 @@ pub(crate) fn fit(
     }
     const ITERATIONS: usize = 4;
     let mut levels = Vec::new();
-    for (_, component) in search.leading_triples(&[], rank, rank, ITERATIONS) {
+    for (_, component) in search.leading_triples(&[], rank, rank, |_| ITERATIONS) {
         params.ranges.push(quantize(&component, bits, &mut levels));
     }
     LowRank::new(params, levels)

@@ -29,6 +29,10 @@ pub(super) struct Search<'a> {
     takes_part: Vec<Vec<bool>>,
     /// How many do.
     rows: usize,
+    /// Sum of squares in those.
+    energy: f64,
+    /// Root mean square of the weights in the others, 0 without any.
+    pub(super) weak: f32,
     /// Brings the largest weight near 1, so that squares neither vanish nor overflow.
     scale: f32,
     /// D^T D, once it was asked for.
@@ -48,11 +52,14 @@ impl<'a> Search<'a> {
         let largest = f32::from_bits(chunks.iter().map(|(_, largest)| *largest).max().unwrap_or(0));
         let energies = || chunks.iter().flat_map(|(energies, _)| energies);
         let least = least * energies().sum::<f64>() / energies().count() as f64;
+        let energy = energies().filter(|e| **e >= least).sum();
+        let (weak, sum) = energies().filter(|e| **e < least).fold((0, 0.0), |(n, sum), e| (n + 1, sum + e));
+        let weak = (sum / (weak * source.cols).max(1) as f64).sqrt() as f32;
         let takes_part: Vec<Vec<bool>> =
             chunks.iter().map(|(energies, _)| energies.iter().map(|e| *e >= least).collect()).collect();
         let rows = takes_part.iter().flatten().filter(|takes_part| **takes_part).count();
         let scale = 1.0 / largest.max(f32::MIN_POSITIVE);
-        Self { source, largest, takes_part, rows, scale, square: OnceLock::new() }
+        Self { source, largest, takes_part, rows, energy, weak, scale, square: OnceLock::new() }
     }
 
     /// Whether each row takes part.
@@ -61,14 +68,14 @@ impl<'a> Search<'a> {
     }
 
     /// The leading singular triples of the rows that take part, at most `rank`, the strongest first, v of unit length. Where
-    /// that spares work, only the first `wanted`. Those `known` from a lower rank spare their part of it; 4 iterations come
-    /// within a hundredth of the optimum.
+    /// that spares work, only the first `wanted`. Those `known` from a lower rank spare their part of it. The number of
+    /// `iterations` is asked for by the effective rank: 4 come within a hundredth of the optimum.
     pub(super) fn leading_triples(
         &self,
         known: &[Triple],
         rank: usize,
         wanted: usize,
-        iterations: usize,
+        iterations: impl Fn(f64) -> usize,
     ) -> Vec<Triple> {
         /// More directions than asked for: the subspace of the leading ones converges much faster.
         const OVERSAMPLING: usize = 8;
@@ -82,19 +89,26 @@ impl<'a> Search<'a> {
         if 3 * k >= cols && self.rows >= cols {
             let square = self.square();
             basis.extend(v.column_iter());
-            for _ in 0..iterations {
+            for _ in 0..iterations(self.effective_rank(energy(square.as_slice()))) {
                 basis = (square * basis).qr().q();
             }
             let gram = (basis.transpose() * (square * &basis)).map(f64::from);
             let directions = basis * principal_axes(gram, wanted);
             return self.triples(self.images(&directions), directions);
         }
-        for _ in 0..iterations {
+        let (mut done, mut all) = (0, 1);
+        while done < all {
             let v_t = v.transpose();
             // W = D^T (D V)
             let add =
                 |w: &mut DMatrix<f32>, d_t: &Panel<'_>| w.gemm(1.0, d_t, &(&v_t * d_t).transpose(), 1.0);
             v = self.sum(DMatrix::zeros(cols, new), cols * new, add, |sum, part| sum + part);
+            if done == 0 {
+                // Of random directions the images have the energy of D^T D, by chance.
+                let squares = energy(v.as_slice()) * cols as f64 / energy(v_t.as_slice());
+                all = iterations(self.effective_rank(squares));
+            }
+            done += 1;
             // Twice, since little but rounding may be left the first time.
             for _ in 0..if known.is_empty() { 1 } else { 2 } {
                 v = (&v - &basis * (basis.transpose() * &v)).qr().q();
@@ -108,6 +122,11 @@ impl<'a> Search<'a> {
         basis.extend(v.column_iter());
         let axes = principal_axes(gram(&images, known.len()), rank);
         self.triples(images * &axes, basis * axes)
+    }
+
+    /// How many directions of one strength have the energy E of D, and S of `D^T D` as it is scaled: `E^2 / S`.
+    fn effective_rank(&self, squares: f64) -> f64 {
+        (self.energy * f64::from(self.scale).powi(2)).powi(2) / squares
     }
 
     /// D V, scaled.
@@ -252,7 +271,7 @@ mod tests {
     use super::*;
 
     /// Triples that are added to others are as good as those found together, also where no more than rounding is left to
-    /// find; with the square of the matrix, and without it.
+    /// find; with the square of the matrix, and without it. The effective rank is about that of the strengths.
     #[test]
     fn known_triples_change_little() {
         let strengths = [vec![3.0, 2.0], (0..60).map(|k| 0.9f32.powi(k)).collect::<Vec<_>>()];
@@ -272,7 +291,13 @@ mod tests {
                     .collect();
             };
             let search = Search::new(Source { cols, chunk_count: rows / 30, chunk: &chunk }, 0.0);
-            let triples = |known: &[Triple], rank| search.leading_triples(known, rank, rank, 2);
+            let sum = |power| strength.iter().map(|s| f64::from(*s).powi(power)).sum::<f64>();
+            let effective_rank = sum(2).powi(2) / sum(4);
+            let iterations = |found: f64| {
+                assert!((0.6..1.6).contains(&(found / effective_rank)), "{found} {effective_rank}");
+                2
+            };
+            let triples = |known: &[Triple], rank| search.leading_triples(known, rank, rank, iterations);
             let at_once = triples(&[], 40);
             let in_parts = triples(&triples(&triples(&[], 10), 20), 40);
             let energy = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>();

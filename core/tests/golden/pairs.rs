@@ -42,6 +42,7 @@ pub const CASES: &[Case] = &[
     Case { pair: several, free_encoder: true, ..case("factors-several", "factors step=2") },
     Case { pair: words, free_encoder: true, ..case("factors-words", "factors step=2") },
     Case { free_encoder: true, ..case("factors-rest", "factors step=0.9 rank=5") },
+    Case { pair: words, free_encoder: true, ..case("factors-words-rest", "factors step=0.5 rank=1") },
     Case { free_encoder: true, ..case("auto", "auto size=4000") },
     case("sparse", "sparse share=0.05"),
     case("dare", "dare keep=0.3 seed=7 bits=2"),

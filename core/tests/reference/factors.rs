@@ -111,6 +111,8 @@ pub struct Factors {
     a: Vec<Vec<i32>>,
     b: Vec<Vec<i32>>,
     pub rest: bool,
+    /// The rows that are coded.
+    pub coded: Vec<usize>,
 }
 
 impl Factors {
@@ -122,7 +124,7 @@ impl Factors {
         let stream = params.bytes();
         let mut decoder = Adaptive::new(stream, 19);
         let mut coded = vec![];
-        for row in 0..if rank > 0 { rows } else { 0 } {
+        for row in 0..rows {
             let behind_one = row == 0 || coded.last() == Some(&(row - 1));
             if decoder.decision(if behind_one { 18 } else { 17 }, 0) {
                 coded.push(row);
@@ -153,7 +155,7 @@ impl Factors {
             coded.iter().zip(&*component).for_each(|(&row, &value)| all[row] = value);
             *component = all;
         }
-        Self { gains, a, b, rest }
+        Self { gains, a, b, rest, coded }
     }
 
     /// The weight in a row and a column, without the rest.

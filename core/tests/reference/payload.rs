@@ -210,7 +210,10 @@ impl Decoder {
             Transform::LowRank { rank, .. } => vec![(chunk.rows, false); *rank],
             Transform::Mask { .. } | Transform::Top => vec![(kept, false)],
             Transform::Factors(Factors { rest: false, .. }) => vec![],
-            Transform::Factors(_) => vec![(chunk.rows * self.cols, false)],
+            Transform::Factors(factors) => {
+                let rows = chunk.first_row..chunk.first_row + chunk.rows;
+                vec![(rows.filter(|row| factors.coded.contains(row)).count() * self.cols, false)]
+            }
         }
     }
 
@@ -391,9 +394,13 @@ impl Decoder {
                     }
                 }
                 Transform::Factors(factors) => {
+                    let mut rest = values.iter();
                     for (at, out) in delta.iter_mut().enumerate() {
-                        let weight = factors.weight(chunk.first_row + at / self.cols, at % self.cols);
-                        *out = values.get(at).map_or(weight, |rest| weight + rest);
+                        let row = chunk.first_row + at / self.cols;
+                        *out = factors.weight(row, at % self.cols);
+                        if factors.rest && factors.coded.contains(&row) {
+                            *out += rest.next().unwrap();
+                        }
                     }
                 }
                 Transform::Mask { keep, .. } => {

@@ -6,7 +6,8 @@
 //! values of one that is kept add along the u and v of those that follow, these make up for, as far as it is to be trusted: by
 //! the square of its squared cosine. The first that is no stronger than noise of that energy would be ends the list.
 //!
-//! Rows with next to no energy take no part: their a are 0. A table of words has many, of words that no example had.
+//! Rows with next to no energy take no part: their a are 0, and they have no rest. A table of words has many, of words that no
+//! example had.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,9 @@ const MIN_COS2: [f64; 2] = [0.15, 0.68];
 const ABOVE_NOISE: f64 = 1.1;
 /// Rows with less than this of the mean energy of a row take no part.
 const WEAK: f64 = 1.0 / 1024.0;
+/// What takes no part has no rest, unless it has more than so many of its steps (root mean square): with less, hardly a level
+/// would differ from 0.
+const SILENT: f32 = 1.0 / 6.0;
 /// Less trust than this changes nothing worth the time.
 const NEGLIGIBLE: f32 = 0.02;
 /// What a bit may cost at most, in squares of the values' unit.
@@ -69,8 +73,8 @@ pub(crate) struct Fit {
     pub(crate) step: f32,
     /// No more components than this.
     pub(crate) rank: usize,
-    /// Whether the rest is coded as well.
-    pub(crate) rest: bool,
+    /// The step of the rest, absolute, 0 where it is not coded.
+    pub(crate) rest: f32,
     /// Root mean square of the delta.
     pub(crate) rms: f32,
     /// The same in root mean squares of the base.
@@ -84,9 +88,6 @@ impl Fit {
         /// Components looked at first, and how many times more where those do not suffice.
         const FIRST_RANK: usize = 32;
         const GROWTH: usize = 2;
-        /// One is too few where most of a delta is noise, as of one that was trained in bfloat16: what it finds of the weaker
-        /// directions are blends with noise, and two make the KL half as large at the same bytes.
-        const ITERATIONS: usize = 2;
         let cols = source.cols;
         let search = Search::new(source, WEAK);
         let rows = search.takes_part();
@@ -99,7 +100,10 @@ impl Fit {
         let mut before: Option<Found> = None;
         loop {
             let wanted = if rank == most { rank } else { rank / 2 + 1 };
-            let find = || search.leading_triples(&triples, rank, wanted, ITERATIONS);
+            // One is too few where most of a delta is noise, as of one that was trained in bfloat16: what it finds of the
+            // weaker directions are blends with noise, and two make the KL half as large at the same bytes.
+            let iterations = |effective_rank: f64| if effective_rank > FIRST_RANK as f64 { 2 } else { 1 };
+            let find = || search.leading_triples(&triples, rank, wanted, iterations);
             triples = match memory {
                 Some((memory, name)) => memory.recall(name, rank, find),
                 None => Arc::new(find()),
@@ -110,9 +114,17 @@ impl Fit {
             // Beside the components of an earlier rank, a single one tells whether to look for more at once.
             let is_worth_it = |found: &Found| self.component(&triples[enough], found).is_some();
             if are_all || !before.as_ref().is_some_and(is_worth_it) {
-                let (found, weaker) = self.components(&triples, &rows, cols, enough);
+                let expected = match self.rest {
+                    0.0 => triples.len().min(enough),
+                    rest if search.weak > SILENT * rest => 0,
+                    _ => cols,
+                };
+                let (found, weaker) = self.components(&triples, Found::new(&rows, cols, expected), enough);
                 if !weaker || are_all {
-                    return found.ready();
+                    return match found.trusts.is_empty() && self.rest == 0.0 {
+                        true => Factors::none(rows.len(), cols),
+                        false => found.ready(),
+                    };
                 }
                 before = Some(found);
             }
@@ -120,17 +132,10 @@ impl Fit {
         }
     }
 
-    /// What is worth keeping of `triples` (images and right singular vectors), strongest first, and whether weaker ones may
-    /// be, for which those beyond `enough` count.
-    fn components(
-        self,
-        triples: &[Triple],
-        takes_part: &[bool],
-        cols: usize,
-        enough: usize,
-    ) -> (Found, bool) {
-        let rows = takes_part.len();
-        let mut found = Found::new(takes_part, cols, triples.len().min(enough));
+    /// What is worth keeping of `triples` (images and right singular vectors), strongest first, in `found`, which has none so
+    /// far, and whether weaker ones may be, for which those beyond `enough` count.
+    fn components(self, triples: &[Triple], mut found: Found, enough: usize) -> (Found, bool) {
+        let (rows, cols) = (found.takes_part.len(), found.cols);
         let mut dropped = 0;
         let edge = ABOVE_NOISE * ((rows as f64).sqrt() + (cols as f64).sqrt()).powi(2);
         // What is not in the components so far, for each weight.
@@ -183,7 +188,7 @@ impl Fit {
         let cos2 = (ua * ua / size(&a)) * (vb * vb / size(&b));
         // The nearest bfloat16.
         let gain = gain((((s / (ua * vb)) as f32).to_bits() as i32 + 0x8000) >> 16)?;
-        let least = MIN_COS2[usize::from(self.rest)] * f64::from(weight).sqrt();
+        let least = MIN_COS2[usize::from(self.rest > 0.0)] * f64::from(weight).sqrt();
         // Not a number where all values of a side are 0.
         (cos2 >= least).then_some(Component { gain, values: [a, b], trust: (cos2 * cos2) as f32 })
     }

@@ -12,7 +12,7 @@
 //! is in `fit.rs`.
 //!
 //! Wire form: rank (varint), then a byte length and an adaptive stream (`entropy/adaptive.rs`): for every row a decision whether
-//! it is coded, in the context 17, or 18 behind one that is and for the first (nothing of this at rank 0); then for every
+//! it is coded, in the context 17, or 18 behind one that is and for the first; then for every
 //! component its gain, the levels of a in the rows that are coded, and those of b. A gain is positive and a bfloat16: the difference of its 16 bits from those of
 //! the gain before (0 at first), in the context 16. The context of a level is `8 t + 4 q + n`, t = 0 for a and 1 for b, q
 //! the quantiser that it is from, n = how many of 2, 8 and 32 the average m of the values at the same place in the
@@ -21,7 +21,7 @@
 mod fit;
 
 use std::borrow::Cow;
-use std::iter;
+use std::ops::Range;
 
 pub(crate) use fit::{Fit, Memory};
 
@@ -45,6 +45,8 @@ pub(crate) struct Factors {
     rows: usize,
     cols: usize,
     rank: usize,
+    /// Whether each row is coded: in the others D' is 0, and they have no rest.
+    coded: Vec<bool>,
     /// `c[k] a[k, i]`, and b, as they are multiplied, component-major.
     coefficients: Vec<f32>,
     basis: Vec<f32>,
@@ -53,15 +55,42 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    /// Of a delta without any.
+    /// Of a delta without any, nor a rest.
     fn none(rows: usize, cols: usize) -> Self {
-        Self { rows, cols, rank: 0, coefficients: Vec::new(), basis: Vec::new(), stream: Vec::new() }
+        let coded = vec![false; rows];
+        Self { rows, cols, rank: 0, coded, coefficients: Vec::new(), basis: Vec::new(), stream: Vec::new() }
     }
 
     /// Puts D' from row `first_row` on in the place of `delta`.
     pub(crate) fn expand(&self, first_row: usize, delta: &mut [f32]) {
         let coefficients = self.coefficients.get(first_row..).unwrap_or_default();
         expand_rows(&self.basis, self.cols, coefficients, self.rows, delta);
+    }
+
+    /// How many of `rows` are coded.
+    pub(crate) fn coded_rows(&self, rows: &Range<usize>) -> usize {
+        self.coded.get(rows.clone()).unwrap_or_default().iter().filter(|coded| **coded).count()
+    }
+
+    /// Leaves of `values`, whole rows from `first_row` on, those of the rows that are coded.
+    pub(crate) fn gather_coded(&self, first_row: usize, values: &mut Vec<f32>) {
+        let rows = self.coded.get(first_row..).unwrap_or_default();
+        let mut len = 0;
+        for row in (0..values.len() / self.cols.max(1)).filter(|&row| rows[row]) {
+            values.copy_within(row * self.cols..(row + 1) * self.cols, len);
+            len += self.cols;
+        }
+        values.truncate(len);
+    }
+
+    /// Adds `values`, of the rows that are coded, to those of all rows from `first_row` on.
+    pub(crate) fn add_to_coded(&self, first_row: usize, values: &[f32], delta: &mut [f32]) {
+        let cols = self.cols.max(1);
+        let rows = delta.chunks_exact_mut(cols).zip(self.coded.get(first_row..).unwrap_or_default());
+        let coded = rows.filter_map(|(row, coded)| coded.then_some(row));
+        for (row, values) in coded.zip(values.chunks_exact(cols)) {
+            row.iter_mut().zip(values).for_each(|(d, x)| *d += x);
+        }
     }
 
     /// Appends the wire form.
@@ -73,20 +102,21 @@ impl Factors {
     /// Inverse of [`Self::write`]. Errors: Limit above `limit` levels, Corrupt, Truncated.
     pub(crate) fn read(input: &mut Reader<'_>, rows: usize, cols: usize, limit: usize) -> Result<Self> {
         let rank = input.varint_to(rows.min(cols) as u64, "number of components")?;
-        let count = rank.saturating_mul(rows.saturating_add(cols));
+        let count = rank.saturating_mul(rows.saturating_add(cols)).saturating_add(rows);
         if count > limit {
             return Err(Error::limit(format!("factors of {count} numbers")));
         }
         let stream = input.bytes("levels of the factors")?;
         let mut decoder = Decoder::new(stream, CONTEXTS);
-        let (mut coded, mut is_coded) = (Vec::new(), true);
-        for row in 0..if rank > 0 { rows } else { 0 } {
+        let (mut coded, mut is_coded) = (Vec::with_capacity(rows), true);
+        for _ in 0..rows {
             is_coded = decoder.take_bit(ROW_CONTEXT + usize::from(is_coded))?;
-            coded.extend(is_coded.then_some(row));
+            coded.push(is_coded);
         }
+        let numbers: Vec<usize> = (0..rows).filter(|&row| coded[row]).collect();
         let (mut coefficients, mut basis) = (vec![0.0; rank * rows], Vec::with_capacity(rank * cols));
-        let mut values = [vec![0; coded.len()], vec![0; cols]];
-        let mut places = places(coded.len(), cols);
+        let mut values = [vec![0; numbers.len()], vec![0; cols]];
+        let mut places = places(numbers.len(), cols);
         let mut key = 0i32;
         for k in 0..rank {
             key = key.saturating_add(decoder.take(GAIN_CONTEXT)?);
@@ -103,13 +133,13 @@ impl Factors {
                 }
             }
             let coefficients = &mut coefficients[k * rows..];
-            coded.iter().zip(&values[0]).for_each(|(&row, &a)| coefficients[row] = gain * a as f32);
+            numbers.iter().zip(&values[0]).for_each(|(&row, &a)| coefficients[row] = gain * a as f32);
             basis.extend(values[1].iter().map(|&b| b as f32));
         }
         if !decoder.is_used_up() {
             return Err(Error::corrupt("bytes left over behind the levels of the factors"));
         }
-        Ok(Self { rows, cols, rank, coefficients, basis, stream: stream.to_vec() })
+        Ok(Self { rows, cols, rank, coded, coefficients, basis, stream: stream.to_vec() })
     }
 }
 
@@ -123,8 +153,9 @@ struct Component {
 
 /// What the encoder has of a matrix so far.
 struct Found {
-    /// Either just these rows are coded, or all.
     takes_part: Vec<bool>,
+    /// Either just the rows that take part, or all.
+    coded: Vec<bool>,
     cols: usize,
     /// `c[k] a[k, i]` of the rows that are coded, and b, component-major.
     coefficients: Vec<f32>,
@@ -140,17 +171,17 @@ struct Found {
 }
 
 impl Found {
-    /// Before the first of about so many components as are `expected`.
+    /// Before the first component. Each row will have about so many numbers as are `expected`.
     fn new(takes_part: &[bool], cols: usize, expected: usize) -> Self {
-        /// What each component costs, about, in each row where neither it nor one before it has anything, in bits: where
+        /// What each number costs, about, in a row where neither it nor one before it is anything but 0, in bits: where
         /// that comes to more than to tell which rows those are, they are told.
         const NOTHING: f64 = 0.012;
-        let (rows, weak) = (takes_part.len(), takes_part.iter().filter(|takes_part| !**takes_part).count());
-        let mut coded = rows - weak;
-        let mut encoder = Self::tell(takes_part.iter().copied());
+        let weak = takes_part.iter().filter(|takes_part| !**takes_part).count();
+        let mut coded = takes_part.to_vec();
+        let mut encoder = Self::tell(&coded);
         if (expected * weak) as f64 * NOTHING <= 8.0 * encoder.len() as f64 {
-            coded = rows;
-            encoder = Self::tell(iter::repeat_n(true, rows));
+            coded.fill(true);
+            encoder = Self::tell(&coded);
         }
         Self {
             takes_part: takes_part.to_vec(),
@@ -158,16 +189,17 @@ impl Found {
             coefficients: Vec::new(),
             basis: Vec::new(),
             trusts: Vec::new(),
-            places: places(coded, cols),
+            places: places(coded.iter().filter(|coded| **coded).count(), cols),
+            coded,
             encoder,
             key: 0,
         }
     }
 
     /// An encoder that has been told which rows are coded.
-    fn tell(coded: impl Iterator<Item = bool>) -> Encoder {
+    fn tell(coded: &[bool]) -> Encoder {
         let (mut encoder, mut before) = (Encoder::new(CONTEXTS), true);
-        for is_coded in coded {
+        for &is_coded in coded {
             encoder.put_bit(ROW_CONTEXT + usize::from(before), is_coded);
             before = is_coded;
         }
@@ -207,10 +239,7 @@ impl Found {
     }
 
     fn ready(self) -> Factors {
-        let (rows, rank) = (self.takes_part.len(), self.trusts.len());
-        if rank == 0 {
-            return Factors::none(rows, self.cols);
-        }
+        let rows = self.coded.len();
         let coefficients = match self.places[0].len() {
             coded if coded == rows => self.coefficients,
             coded => self.coefficients.chunks(coded).flat_map(|numbers| self.all_rows(numbers)).collect(),
@@ -218,7 +247,8 @@ impl Found {
         Factors {
             rows,
             cols: self.cols,
-            rank,
+            rank: self.trusts.len(),
+            coded: self.coded,
             coefficients,
             basis: self.basis,
             stream: self.encoder.finish(),
