@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::quantize::{Importance, MinMax, Quantizer};
+use crate::quantize::{Importance, MinMax, Quantizer, Uniform};
 use crate::transform::{Table, Transform, Wavelet};
 
 /// The stages that code the delta of one tensor.
@@ -27,6 +27,17 @@ impl Plan {
             *seed = seed.wrapping_add(own);
         }
         plan
+    }
+
+    /// What may be a better plan where many weights did not change, as directions change all of them. Only beside a rest:
+    /// where a file has no room for one, nothing is worth more than directions.
+    pub(crate) fn for_few_changes(&self) -> Option<Self> {
+        /// The step, in steps of the rest.
+        const SHARE: f32 = 0.4;
+        let step = SHARE * self.transform.rest_step();
+        let quantizer = Quantizer::Uniform(Uniform { step });
+        let plan = Self { transform: Transform::None, quantizer, rescale: Rescale::None };
+        (step > 0.0).then_some(plan)
     }
 
     /// Whether the energies of the blocks, or of the whole delta, have to be known before it is coded.

@@ -47,7 +47,7 @@ impl Coding {
     ) -> Self {
         let step = match &quantizer {
             Quantizer::Uniform(uniform) => uniform.step * rms,
-            Quantizer::Rest => transform.rest_step() * rms,
+            Quantizer::Rest => transform.transform().rest_step() * rms,
             _ => rms / (2.0 * grid.side() as f32),
         };
         // An underflow to 0 would make levels of NaN.

@@ -53,11 +53,6 @@ impl Asked {
         self.step < self.rest
     }
 
-    /// See [`Fitted::rest_step`].
-    fn rest_step(self) -> f32 {
-        if self.has_rest() { 2.0 * self.step.powf(1.6) } else { 0.0 }
-    }
-
     fn write(self, out: &mut Writer) {
         out.f32(self.step);
         out.varint(self.rank as u64);
@@ -117,7 +112,7 @@ impl Transform {
                 let asked = Asked { step, rank, rest };
                 let source = subspace::Source { cols: grid.cols, chunk_count: grid.chunks(), chunk: &chunk };
                 let step = (step * rms).max(f32::MIN_POSITIVE);
-                let rest = asked.rest_step() * rms;
+                let rest = self.rest_step() * rms;
                 let fit = Fit { step, rank, rest, rms, relative: rms / base_rms() };
                 Fitted::Factors(fit.run(source, memory), asked)
             }
@@ -206,15 +201,6 @@ impl Fitted {
     /// Whether blocks have detail bands.
     pub(crate) fn has_details(&self) -> bool {
         matches!(self, Self::Dwt(dwt, _) if dwt.bands().len() > 1)
-    }
-
-    /// The step for what factors leave over, in root mean squares of the delta; 0 where it is not coded. With finer
-    /// factors ever more of the rate goes there: from 6 times the root mean square, where hardly a level differs from 0.
-    pub(crate) fn rest_step(&self) -> f32 {
-        match self {
-            Self::Factors(_, asked) => asked.rest_step(),
-            _ => 0.0,
-        }
     }
 
     /// Whether there are no coefficients: the transform alone says all.
