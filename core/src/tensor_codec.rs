@@ -329,10 +329,10 @@ impl<'a> Shared<'a> {
         Ok(finish(self.name, self.tuned, dtype, body, digest(self.tuned.bytes)))
     }
 
-    /// The delta as coded by `plan`, or by the one that is for few changes if that is better; `None` where some difference
-    /// is not finite.
+    /// The delta as coded by `plan`; where many weights did not change, by the plan that is for few changes if that is better,
+    /// or exactly if that takes no more bytes. `None` where some difference is not finite.
     fn code_best(&self, plan: &Plan, dtype: Dtype) -> Result<Option<Encoded>> {
-        /// From this part of the weights that did not change on, the other plan is tried.
+        /// From this part of the weights that did not change on, the others are tried.
         const MANY: f64 = 0.25;
         /// What it may be off by, as a part of the delta's energy: where it drops more, small changes are missing, and
         /// with them more of the directions than the error tells.
@@ -347,10 +347,13 @@ impl<'a> Shared<'a> {
         // A bit more for each weight makes an error a quarter.
         let cost = |encoded: &Encoded| error(encoded) * 4f64.powf(bits(encoded));
         let other = self.code(&other, dtype)?.filter(|other| error(other) <= MOST);
-        Ok(match (coded, other) {
-            (Some(coded), Some(other)) if cost(&other) < cost(&coded) => Some(other),
-            (coded, _) => coded,
-        })
+        let best = match (coded, other) {
+            (Some(coded), Some(other)) if cost(&other) < cost(&coded) => other,
+            (Some(coded), _) => coded,
+            (None, _) => return Ok(None),
+        };
+        let exact = self.exact_by(&[], self.base)?;
+        Ok(Some(if exact.record.len() <= best.record.len() { exact } else { best }))
     }
 
     /// The part of the shared weights that are those of the base, bit for bit.

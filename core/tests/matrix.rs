@@ -307,15 +307,18 @@ fn rows_without_a_change_stay_and_cost_little() {
     assert!(record.len() * 10 < alone.len() * 11, "{} bytes, {} alone", record.len(), alone.len());
 }
 
-/// Where most weights are as they were, as in bfloat16 after steps that were too small for them, they stay so.
+/// Where most weights are as they were, as in bfloat16 after steps that were too small for them, they stay so; and all
+/// weights come back exactly where that takes no more.
 #[test]
 fn few_changes_touch_no_other_weights() {
     let (rows, cols) = (200, 120);
     let is_changed = |i: usize| noise(70, i) > 0.5;
     let weight = |i| f64::from(noise(71, i)) / 16.0;
     let change = |i| if is_changed(i) { f64::from(noise(72, i)) / 1024.0 } else { 0.0 };
-    let base = tensor(Dtype::F32, &[rows, cols], weight);
-    let finetuned = tensor(Dtype::F32, &[rows, cols], |i| weight(i) + change(i));
+    let pair = |dtype| {
+        (tensor(dtype, &[rows, cols], weight), tensor(dtype, &[rows, cols], |i| weight(i) + change(i)))
+    };
+    let (base, finetuned) = pair(Dtype::F32);
     let (record, result) = round_trip("factors step=0.7", &base, &finetuned);
     let mut words = base.bytes.chunks(4).zip(result.bytes.chunks(4)).enumerate();
     assert!(words.all(|(i, (base, result))| is_changed(i) || base == result));
@@ -323,6 +326,11 @@ fn few_changes_touch_no_other_weights() {
     let error = relative_error(&base, &finetuned, &result);
     assert!(error < 1.0 / 150.0, "{error}");
     assert!(record.len() * 8 < rows * cols * 23 / 10, "{} bytes", record.len());
+
+    let (base, finetuned) = pair(Dtype::BF16);
+    let (record, result) = round_trip("factors step=0.1", &base, &finetuned);
+    assert!(result.bytes == finetuned.bytes);
+    assert_eq!(record.len(), round_trip("lossless", &base, &finetuned).0.len());
 }
 
 #[test]
