@@ -96,8 +96,8 @@ impl<'a> Search<'a> {
             let directions = basis * principal_axes(gram, wanted);
             return self.triples(self.images(&directions), directions);
         }
-        let (mut done, mut all) = (0, 1);
-        while done < all {
+        let (mut done, mut enough) = (0, 1);
+        while done < enough {
             let v_t = v.transpose();
             // W = D^T (D V)
             let add =
@@ -106,7 +106,7 @@ impl<'a> Search<'a> {
             if done == 0 {
                 // Of random directions the images have the energy of D^T D, by chance.
                 let squares = energy(v.as_slice()) * cols as f64 / energy(v_t.as_slice());
-                all = iterations(self.effective_rank(squares));
+                enough = iterations(self.effective_rank(squares));
             }
             done += 1;
             // Twice, since little but rounding may be left the first time.

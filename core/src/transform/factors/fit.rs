@@ -114,6 +114,7 @@ impl Fit {
             // Beside the components of an earlier rank, a single one tells whether to look for more at once.
             let is_worth_it = |found: &Found| self.component(&triples[enough], found).is_some();
             if are_all || !before.as_ref().is_some_and(is_worth_it) {
+                // With a rest each row has all of its weights; where those that take no part need it, all rows are coded.
                 let expected = match self.rest {
                     0.0 => triples.len().min(enough),
                     rest if search.weak > SILENT * rest => 0,
