@@ -337,21 +337,17 @@ impl<'a> Shared<'a> {
         /// What it may be off by, as a part of the delta's energy: where it drops more, small changes are missing, and
         /// with them more of the directions than the error tells.
         const MOST: f64 = 1.0 / 12.0;
-        let coded = self.code(plan, dtype)?;
+        let Some(coded) = self.code(plan, dtype)? else { return Ok(None) };
         let Some(other) = plan.for_few_changes().filter(|_| self.unchanged() >= MANY) else {
-            return Ok(coded);
+            return Ok(Some(coded));
         };
         let error = |encoded: &Encoded| encoded.relative_error.unwrap_or(f64::INFINITY);
         let weights = (self.head.len() / coded_size(self.tuned.dtype)) as f64;
         let bits = |encoded: &Encoded| 8.0 * encoded.record.len() as f64 / weights;
         // A bit more for each weight makes an error a quarter.
         let cost = |encoded: &Encoded| error(encoded) * 4f64.powf(bits(encoded));
-        let other = self.code(&other, dtype)?.filter(|other| error(other) <= MOST);
-        let best = match (coded, other) {
-            (Some(coded), Some(other)) if cost(&other) < cost(&coded) => other,
-            (Some(coded), _) => coded,
-            (None, _) => return Ok(None),
-        };
+        let is_better = |other: &Encoded| error(other) <= MOST && cost(other) < cost(&coded);
+        let best = self.code(&other, dtype)?.filter(is_better).unwrap_or(coded);
         let exact = self.exact_by(&[], self.base)?;
         Ok(Some(if exact.record.len() <= best.record.len() { exact } else { best }))
     }
