@@ -51,6 +51,8 @@ VARIANTS = {
     "drop of weak components": [
         (FIT, "const MIN_COS2: [f64; 2] = [0.15, 0.68];", "const MIN_COS2: [f64; 2] = [0.0, 0.0];")
     ],
+    "rows that take no part": [(FIT, "const WEAK: f64 = 1.0 / 1024.0;", "const WEAK: f64 = 0.0;")],
+    "second pass for directions": [(FIT, "FIRST_RANK as f64 { 2 } else { 1 }", "FIRST_RANK as f64 { 1 } else { 1 }")],
 }
 
 #: The sizes that count are else those whose files are others without the part. Without a rest the search for the step goes other

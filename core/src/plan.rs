@@ -19,9 +19,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for one tensor of a model, `own` being a number of its own: tensors of equal shape shall not lose the
-    /// same weights to the same mask.
-    pub(crate) fn for_tensor(&self, own: u64) -> Self {
+    /// The plan for a tensor of a model, or a matrix of a tensor, `own` being a number of its own: those of equal shape shall not
+    /// lose the same weights to the same mask.
+    pub(crate) fn for_own(&self, own: u64) -> Self {
         let mut plan = self.clone();
         if let Transform::Mask { seed, .. } = &mut plan.transform {
             *seed = seed.wrapping_add(own);
@@ -277,8 +277,11 @@ fn wide(x: &[f32], y: &[f32]) -> f64 {
 const MIN_COS2: f64 = 1.0 / 256.0;
 
 impl Rescale {
-    /// The factor; 1 where none can be found.
+    /// The factor; 1 where none can be found, and 0 where there is no delta, since signs have a size.
     pub(crate) fn factor(self, moments: &Moments) -> f32 {
+        if moments.dd == 0.0 && self != Self::None {
+            return 0.0;
+        }
         let factor = match self {
             Self::None => 1.0,
             Self::MeanAbs => moments.abs_d / moments.abs_r,

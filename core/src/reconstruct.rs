@@ -1,12 +1,12 @@
 //! From a record and its base tensor to the bytes of the fine-tuned tensor, a few chunks at a time.
 
-use crate::codec::{Payload, Sink, decode_tensor};
+use crate::codec::{self, Sink, decode_tensor};
 use crate::container::{Body, Digest, Link, Record, digest};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::exact;
 use crate::planes;
-use crate::tensor::{Dtype, TensorView, coded_size, is_coded, matrix};
+use crate::tensor::{Dtype, Matrices, TensorView, coded_size, is_coded};
 
 /// Elements of a step where no delta is added.
 const CAST_ELEMENTS: usize = 1 << 20;
@@ -53,9 +53,8 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: (Dtype, &[u8]), sink: &mut 
         }
         Body::Delta { link, payload, tail } => {
             let tail_len = len - shared_bytes(record, link, base, len)?;
-            let (rows, cols) = matrix(&record.shape, link.rows);
-            let payload = Payload::read(payload, rows, cols)?;
-            decode_tensor(&payload, base, record.dtype, &mut hashed)?;
+            let matrices = Matrices::of(&record.shape, link.rows);
+            decode_tensor(payload, matrices, base, record.dtype, &mut hashed)?;
             planes::decode(tail, plane_count(record.dtype), tail_len, &mut hashed)?;
         }
         Body::Exact { link, payload, residual, tail } => {
@@ -117,10 +116,8 @@ fn predict(
     base: (Dtype, &[u8]),
     len: usize,
 ) -> Result<Vec<u8>> {
-    let (rows, cols) = matrix(&record.shape, link.rows);
-    let payload = Payload::read(payload, rows, cols)?;
     let mut out = Vec::with_capacity(len);
-    decode_tensor(&payload, base, record.dtype, &mut |bytes| {
+    decode_tensor(payload, Matrices::of(&record.shape, link.rows), base, record.dtype, &mut |bytes| {
         out.extend(bytes);
         Ok(())
     })?;
@@ -135,8 +132,7 @@ pub(crate) fn check_structure(record: &Record<'_>) -> Result<()> {
         _ => None,
     };
     if let Some((link, payload)) = coded {
-        let (rows, cols) = matrix(&record.shape, link.rows);
-        Payload::check(payload, rows, cols)?;
+        codec::check(payload, Matrices::of(&record.shape, link.rows))?;
     }
     Ok(())
 }

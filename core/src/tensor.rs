@@ -54,13 +54,34 @@ pub(crate) fn element_size(dtype: Dtype) -> Result<usize> {
     }
 }
 
-/// A tensor of which `rows` leading rows are used, as a matrix: dimension 0 and all the others. Of three and more
-/// dimensions a first one of 1 is passed over; vectors are columns, a scalar is 1 x 1.
-pub(crate) fn matrix(shape: &[usize], rows: usize) -> (usize, usize) {
-    match shape {
-        [] => (1, 1),
-        [1, next, _, ..] if rows == 1 => matrix(shape.get(1..).unwrap_or_default(), *next),
-        // Only a tensor without weights can have more columns than there are numbers.
-        [_, rest @ ..] => (rows, rest.iter().fold(1, |n: usize, &d| n.saturating_mul(d))),
+/// The weights of a tensor as they are coded: so many matrices of one shape, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Matrices {
+    pub(crate) count: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+}
+
+impl Matrices {
+    /// A single one.
+    pub(crate) fn one(rows: usize, cols: usize) -> Self {
+        Self { count: 1, rows, cols }
+    }
+
+    /// Those of a tensor of which `rows` leading rows are used.
+    ///
+    /// Three dimensions of which the first is not larger than the others are a stack of matrices, such as the experts of a layer.
+    /// Else it is one matrix: dimension 0, and all the others. Of more dimensions a first one of 1 is passed over; vectors are
+    /// columns, a scalar is 1 x 1.
+    pub(crate) fn of(shape: &[usize], rows: usize) -> Self {
+        match *shape {
+            [] => Self::one(1, 1),
+            [_, height, width] if rows <= height.min(width) => {
+                Self { count: rows, rows: height, cols: width }
+            }
+            [1, next, _, _, ..] if rows == 1 => Self::of(shape.get(1..).unwrap_or_default(), next),
+            // Only a tensor without weights can have more columns than there are numbers.
+            [_, ref rest @ ..] => Self::one(rows, rest.iter().fold(1, |n: usize, &d| n.saturating_mul(d))),
+        }
     }
 }

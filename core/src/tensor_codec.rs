@@ -13,7 +13,7 @@ use crate::pair::{Link, Relation};
 use crate::plan::{Plan, energy};
 use crate::planes;
 use crate::reconstruct::{cast, linked, plane_count, reconstruct};
-use crate::tensor::{Dtype, TensorView, coded_size, is_coded, matrix};
+use crate::tensor::{Dtype, Matrices, TensorView, coded_size, is_coded};
 use crate::transform::Memory;
 
 /// A tensor's record, and what is told about it.
@@ -256,9 +256,9 @@ impl<'a> Shared<'a> {
     }
 
     fn pair(&self) -> Pair<'a> {
-        let (rows, cols) = matrix(self.tuned.shape, self.rows);
+        let matrices = Matrices::of(self.tuned.shape, self.rows);
         let finetuned = (self.tuned.dtype, self.head);
-        Pair { base: self.base, finetuned, rows, cols, memory: self.memory.map(|memory| (memory, self.name)) }
+        Pair { base: self.base, finetuned, matrices, memory: self.memory.map(|memory| (memory, self.name)) }
     }
 
     fn link(&self, digest: u64) -> BaseLink {
@@ -365,7 +365,7 @@ impl<'a> Shared<'a> {
     /// The coded delta; `None` where some difference is not finite.
     fn code(&self, plan: &Plan, dtype: Dtype) -> Result<Option<Encoded>> {
         let dtype = if self.tail.is_empty() { dtype } else { self.tuned.dtype };
-        let plan = plan.for_tensor(digest(self.name.as_bytes()));
+        let plan = plan.for_own(digest(self.name.as_bytes()));
         let pair = self.pair();
         let mut check = Check::new(self, dtype);
         let coded = encode_delta(&pair, &plan, dtype, &mut |bytes| {

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::codec::Payload;
+use crate::codec;
 use crate::container::{Body, Record};
 use crate::pair::{Relation, Rename};
-use crate::tensor::matrix;
+use crate::tensor::Matrices;
 
 /// What `compress` did.
 #[derive(Clone, Debug, Serialize)]
@@ -175,8 +175,7 @@ fn describe(record: &Record<'_>) -> String {
     let (Body::Delta { link, payload, .. } | Body::Exact { link, payload, .. }) = &record.body else {
         return String::new();
     };
-    let (rows, cols) = matrix(&record.shape, link.rows);
-    Payload::describe(payload, rows, cols).unwrap_or_default()
+    codec::describe(payload, Matrices::of(&record.shape, link.rows)).unwrap_or_default()
 }
 
 /// The word for a relation in reports.

@@ -1,4 +1,4 @@
-//! The delta of one tensor to payload bytes and back: the stages in order, one line each.
+//! The delta of one tensor to payload bytes and back, matrix by matrix: the stages in order, one line each.
 //!
 //! Both directions run chunk by chunk, in parallel; the bytes do not depend on the number of threads.
 
@@ -13,23 +13,23 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use self::levels::{Coding, Levels};
-use self::payload::Packed;
-pub(crate) use self::payload::Payload;
+use self::payload::{Packed, Payload};
+pub(crate) use self::payload::{check, describe};
 use crate::delta;
 use crate::error::Result;
 use crate::plan::{Moments, Plan, Rescale, energy};
 use crate::quantize::{Importance, Quantizer};
-use crate::tensor::{Dtype, coded_size};
+use crate::tensor::{Dtype, Matrices, coded_size};
 use crate::transform::{Blocks, Chunk, Fitted, Grid, Memory, Source};
+use crate::wire::Writer;
 
-/// The elements of a base and a fine-tuned tensor of the same shape, seen as a `rows` x `cols` matrix.
+/// The elements of a base and a fine-tuned tensor of the same shape.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pair<'a> {
     pub(crate) base: (Dtype, &'a [u8]),
     pub(crate) finetuned: (Dtype, &'a [u8]),
-    pub(crate) rows: usize,
-    pub(crate) cols: usize,
-    /// What may be known of the delta already, and by which name.
+    pub(crate) matrices: Matrices,
+    /// What may be known of the deltas already, and the tensor's name.
     pub(crate) memory: Option<(&'a Memory, &'a str)>,
 }
 
@@ -49,6 +49,47 @@ pub(crate) struct Coded {
 /// caller), so that taking differences cannot fail.
 pub(crate) fn encode_tensor(
     pair: &Pair<'_>,
+    plan: &Plan,
+    dtype: Dtype,
+    sink: &mut Sink<'_>,
+) -> Result<Option<Coded>> {
+    let Matrices { count, rows, cols } = pair.matrices;
+    let (mut payload, mut energy, mut error) = (Writer::default(), 0.0, 0.0);
+    for i in 0..count {
+        let (base, finetuned) = (matrix(pair.base, rows * cols, i), matrix(pair.finetuned, rows * cols, i));
+        let memory = pair.memory.map(|(memory, name)| (memory, name, i));
+        let pair = MatrixPair { base, finetuned, rows, cols, memory };
+        let Some(coded) = encode_matrix(&pair, &plan.for_own(i as u64), dtype, sink)? else {
+            return Ok(None);
+        };
+        if count == 1 {
+            return Ok(Some(coded));
+        }
+        payload.bytes(&coded.payload);
+        (energy, error) = (energy + coded.energy, error + coded.error);
+    }
+    Ok(Some(Coded { payload: payload.0, energy, error }))
+}
+
+/// One matrix of a [`Pair`].
+struct MatrixPair<'a> {
+    base: (Dtype, &'a [u8]),
+    finetuned: (Dtype, &'a [u8]),
+    rows: usize,
+    cols: usize,
+    /// The last is the number of the matrix.
+    memory: Option<(&'a Memory, &'a str, usize)>,
+}
+
+/// Matrix `i` of those of `len` weights each.
+fn matrix((dtype, bytes): (Dtype, &[u8]), len: usize, i: usize) -> (Dtype, &[u8]) {
+    let len = len * coded_size(dtype);
+    (dtype, bytes.get(i * len..(i + 1) * len).unwrap_or_default())
+}
+
+/// [`encode_tensor`] of one matrix.
+fn encode_matrix(
+    pair: &MatrixPair<'_>,
     plan: &Plan,
     dtype: Dtype,
     sink: &mut Sink<'_>,
@@ -101,16 +142,24 @@ pub(crate) fn encode_tensor(
     Ok(Some(Coded { payload, energy: moments.dd, error }))
 }
 
-/// Feeds `base` plus the coded delta, in `dtype`, to `sink`.
+/// Feeds `base` plus the delta of `payload`, in `dtype`, to `sink`.
+///
+/// Takes memory in proportion to a matrix: `base` has to have as many weights as all of them.
 pub(crate) fn decode_tensor(
-    payload: &Payload<'_>,
+    payload: &[u8],
+    matrices: Matrices,
     base: (Dtype, &[u8]),
     dtype: Dtype,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let levels_of =
-        |i: usize, chunk: &Chunk, scratch: &mut Scratch| payload.levels(i, chunk, &mut scratch.levels);
-    restore(&payload.coding, payload.factor, &levels_of, base, dtype, None, sink)?;
+    let Matrices { rows, cols, .. } = matrices;
+    for (i, payload) in payload::split(payload, matrices)?.into_iter().enumerate() {
+        let payload = Payload::read(payload, rows, cols)?;
+        let levels_of =
+            |i: usize, chunk: &Chunk, scratch: &mut Scratch| payload.levels(i, chunk, &mut scratch.levels);
+        let base = matrix(base, rows * cols, i);
+        restore(&payload.coding, payload.factor, &levels_of, base, dtype, None, sink)?;
+    }
     Ok(())
 }
 
@@ -201,7 +250,7 @@ fn in_chunks<T: Send>(grid: &Grid, f: impl Fn(&Chunk, &mut Scratch) -> T + Sync 
     chunks.map(|i| with_scratch(|scratch| f(&grid.chunk(i), scratch))).collect()
 }
 
-impl Pair<'_> {
+impl MatrixPair<'_> {
     /// Root mean square of the base in some chunks from all over the matrix.
     fn base_rms(&self, grid: &Grid) -> f32 {
         let (mut sum, mut count) = (0.0, 0);

@@ -1,4 +1,5 @@
-//! The payload of one tensor: side information, models, and for every chunk its streams (FORMAT.md, "Payload").
+//! The payload of one matrix: side information, models, and for every chunk its streams (FORMAT.md, "Payload"), and that of
+//! a tensor of several.
 
 use std::ops::Range;
 
@@ -10,6 +11,7 @@ use crate::entropy::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::quantize::{Quantizer, trellis};
+use crate::tensor::Matrices;
 use crate::transform::{Chunk, Fitted, Grid};
 use crate::wire::{Reader, Writer};
 
@@ -20,10 +22,47 @@ const ITEMS: usize = 1 << 20;
 /// What a chunk counts for among them.
 const CHUNK_ITEMS: usize = 16;
 
+/// The payloads of the matrices of a tensor.
+pub(super) fn split(bytes: &[u8], matrices: Matrices) -> Result<Vec<&[u8]>> {
+    if matrices.count == 1 {
+        return Ok(vec![bytes]);
+    }
+    let mut input = Reader(bytes);
+    let parts = (0..matrices.count).map(|_| input.bytes("the payload of a matrix")).collect::<Result<_>>()?;
+    input.finish("payload")?;
+    Ok(parts)
+}
+
+/// Parses the payload of a tensor without a base. What describes much more than its own bytes is only looked at in part.
+pub(crate) fn check(bytes: &[u8], matrices: Matrices) -> Result<()> {
+    for part in split(bytes, matrices)? {
+        match Payload::parse(part, matrices.rows, matrices.cols, limit(part, matrices)) {
+            Err(e) if e.kind() == ErrorKind::Limit => {}
+            result => drop(result?),
+        }
+    }
+    Ok(())
+}
+
+/// The transform and the quantiser of a tensor's first matrix in text form.
+pub(crate) fn describe(bytes: &[u8], matrices: Matrices) -> Result<String> {
+    let first = split(bytes, matrices)?.first().copied().unwrap_or_default();
+    let mut input = Reader(first);
+    let limit = limit(first, matrices);
+    let transform = Fitted::describe(&mut input, matrices.rows, matrices.cols, limit)?;
+    let quantizer = Quantizer::read(&mut input)?;
+    Ok(format!("{transform} | {quantizer}"))
+}
+
+/// What the payload of one of the `matrices` may hold where there is no base.
+fn limit(bytes: &[u8], matrices: Matrices) -> usize {
+    (ITEMS / matrices.count.max(1)).max(bytes.len().saturating_mul(ITEMS_PER_BYTE))
+}
+
 /// A payload, parsed up to the streams of its chunks.
-pub(crate) struct Payload<'a> {
-    pub(crate) coding: Coding,
-    pub(crate) factor: f32,
+pub(super) struct Payload<'a> {
+    pub(super) coding: Coding,
+    pub(super) factor: f32,
     ranges: Vec<(f32, f32)>,
     means: Vec<f32>,
     models: Vec<Option<Model>>,
@@ -128,16 +167,8 @@ impl<'a> Payload<'a> {
     /// Parses a payload for a `rows` x `cols` matrix, down to the bytes of each chunk.
     ///
     /// Takes memory in proportion to the matrix, so the caller must hold a base of that size.
-    pub(crate) fn read(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Self> {
+    pub(super) fn read(bytes: &'a [u8], rows: usize, cols: usize) -> Result<Self> {
         Self::parse(bytes, rows, cols, usize::MAX)
-    }
-
-    /// Parses a payload without a base. One that describes much more than its own bytes is only looked at in part.
-    pub(crate) fn check(bytes: &'a [u8], rows: usize, cols: usize) -> Result<()> {
-        match Self::parse(bytes, rows, cols, limit(bytes)) {
-            Err(e) if e.kind() == ErrorKind::Limit => Ok(()),
-            result => result.map(drop),
-        }
     }
 
     /// [`Self::read`] of at most `limit` blocks and numbers beside the levels. Errors: Limit.
@@ -174,14 +205,6 @@ impl<'a> Payload<'a> {
         Ok(payload)
     }
 
-    /// The transform and the quantiser of a payload in text form.
-    pub(crate) fn describe(bytes: &[u8], rows: usize, cols: usize) -> Result<String> {
-        let mut input = Reader(bytes);
-        let transform = Fitted::describe(&mut input, rows, cols, limit(bytes))?;
-        let quantizer = Quantizer::read(&mut input)?;
-        Ok(format!("{transform} | {quantizer}"))
-    }
-
     /// Splits what is left of `input` into the streams of the chunks.
     fn read_chunks(&mut self, input: &mut Reader<'a>) -> Result<()> {
         let (mut range, mut mean) = (0, 0);
@@ -210,7 +233,7 @@ impl<'a> Payload<'a> {
     }
 
     /// Decodes the levels of chunk `index`; replaces the content of `levels`.
-    pub(crate) fn levels(&self, index: usize, chunk: &Chunk, levels: &mut Levels) -> Result<()> {
+    pub(super) fn levels(&self, index: usize, chunk: &Chunk, levels: &mut Levels) -> Result<()> {
         let missing = || Error::corrupt(format!("there is no chunk {index}"));
         let bytes = self.chunks.get(index).ok_or_else(missing)?;
         self.coding.transform.implied_positions(chunk, &mut levels.positions);
@@ -252,10 +275,6 @@ impl<'a> Payload<'a> {
         };
         Ok(())
     }
-}
-
-fn limit(bytes: &[u8]) -> usize {
-    ITEMS.max(bytes.len().saturating_mul(ITEMS_PER_BYTE))
 }
 
 /// The block parameters of all chunks: extremes, then means.

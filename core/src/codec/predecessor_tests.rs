@@ -204,13 +204,18 @@ fn written(coding: &Coding, factor: f32, levels: &Levels) -> Vec<u8> {
 
 /// What a reader gets from `payload`, on a base of zeros.
 fn decoded(payload: &[u8], grid: &Grid) -> Vec<f32> {
-    let payload = Payload::read(payload, grid.rows, grid.cols).unwrap();
     let zeros = vec![0; grid.rows * grid.cols * 4];
     let mut out = Vec::new();
-    decode_tensor(&payload, (Dtype::F32, &zeros), Dtype::F32, &mut |bytes| {
-        out.extend_from_slice(bytes);
-        Ok(())
-    })
+    decode_tensor(
+        payload,
+        Matrices::one(grid.rows, grid.cols),
+        (Dtype::F32, &zeros),
+        Dtype::F32,
+        &mut |bytes| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        },
+    )
     .unwrap();
     out.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
@@ -222,8 +227,7 @@ fn encoded(delta: &[f32], grid: &Grid, plan: &Plan) -> Vec<u8> {
         memory: None,
         base: (Dtype::F32, &base),
         finetuned: (Dtype::F32, &finetuned),
-        rows: grid.rows,
-        cols: grid.cols,
+        matrices: Matrices::one(grid.rows, grid.cols),
     };
     encode_tensor(&pair, plan, Dtype::F32, &mut |_| Ok(())).unwrap().unwrap().payload
 }

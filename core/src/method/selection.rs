@@ -7,7 +7,7 @@ use glob::Pattern;
 use super::roles::{FIRST_LAYER, Roles, has_part};
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
-use crate::tensor::{Dtype, is_coded, matrix};
+use crate::tensor::{Dtype, Matrices, is_coded};
 
 /// Components of a tensor's name that make it part of a classification head.
 const HEADS: &[&str] =
@@ -155,7 +155,7 @@ impl Selection {
     /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one.
     fn fitting<'a>(&'a self, recipe: &'a Recipe, shape: &[usize]) -> &'a Recipe {
         let Action::Code(plan) = &recipe.action else { return recipe };
-        let (rows, cols) = matrix(shape, shape.first().copied().unwrap_or(1));
+        let Matrices { rows, cols, .. } = Matrices::of(shape, shape.first().copied().unwrap_or(1));
         let is_matrix = rows > 1 && cols > 1;
         let too_small =
             plan.transform.block().is_some_and(|block| shape.iter().product::<usize>() <= block * block);

@@ -86,14 +86,14 @@ pub(crate) type Source<'a> = dyn Fn(&Chunk, &mut Vec<f32>) + Sync + 'a;
 
 impl Transform {
     /// Learns from the delta what the transform needs (directions, angles, a threshold); `rms` is its root mean square,
-    /// and `base_rms` gives that of the base. `memory` may know the delta by a name.
+    /// and `base_rms` gives that of the base. `memory` may know the delta by a name and a number.
     pub(crate) fn fit(
         &self,
         grid: &Grid,
         rms: f32,
         base_rms: &dyn Fn() -> f32,
         source: &Source<'_>,
-        memory: Option<(&Memory, &str)>,
+        memory: Option<(&Memory, &str, usize)>,
     ) -> Result<Fitted> {
         let chunk = |i: usize, out: &mut Vec<f32>| source(&grid.chunk(i), out);
         Ok(match self.clone() {

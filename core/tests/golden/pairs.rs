@@ -44,6 +44,7 @@ pub const CASES: &[Case] = &[
     Case { free_encoder: true, ..case("factors-rest", "factors step=0.9 rank=5") },
     Case { pair: words, free_encoder: true, ..case("factors-words-rest", "factors step=0.5 rank=1") },
     Case { free_encoder: true, ..case("auto", "auto size=4000") },
+    Case { pair: stack, free_encoder: true, ..case("factors-stack", "factors step=2") },
     case("sparse", "sparse share=0.05"),
     case("dare", "dare keep=0.3 seed=7 bits=2"),
     case("uniform", "uniform step=0.7"),
@@ -158,6 +159,24 @@ pub fn words() -> Pair {
 /// Whether word `i` of [`words`] was.
 pub fn is_in_the_examples(i: usize) -> bool {
     i / 500 % 3 == 1
+}
+
+/// Four matrices of one tensor, such as those of experts, and a change of each in a direction of its own.
+pub fn stack() -> Pair {
+    let (rows, cols) = (30, 24);
+    let weight = |i| f64::from(noise(50, i)) / 16.0;
+    let change = move |i: usize| {
+        let (matrix, row, col) = ((i / cols / rows) as u64, i / cols % rows, i % cols);
+        f64::from(noise(51 + matrix, row)) * f64::from(noise(61 + matrix, col)) / 64.0
+    };
+    let tensor = |value: &dyn Fn(usize) -> f64| tensor(Dtype::F32, &[4, rows, cols], value);
+    let one = |tensor| [("layer.experts.gate_up_proj".to_owned(), tensor)].into_iter().collect();
+    Pair {
+        base: one(tensor(&weight)),
+        finetuned: one(tensor(&|i| weight(i) + change(i))),
+        second_shard: vec![],
+        side_files: Default::default(),
+    }
 }
 
 fn of_rank(rank: usize, dtype: Dtype, rows: usize, is_changed: fn(usize) -> bool) -> Pair {

@@ -460,9 +460,18 @@ impl Link {
 
     /// The rows that are used with the delta of `payload`.
     fn changed(&self, base: &Tensor, dtype: &str, shape: &[usize], payload: &[u8]) -> Vec<u8> {
-        let (rows, cols) = matrix(shape, self.rows as usize);
-        let (factor, delta) = payload::decode(payload, rows, cols);
-        add(&base.dtype, self.rows_of(base), &delta, factor, dtype)
+        let (count, rows, cols) = matrices(shape, self.rows as usize);
+        let base_bytes = self.rows_of(base);
+        let mut all = Bytes(payload);
+        let matrix = |base_bytes: &[u8]| {
+            let payload = if count == 1 { payload } else { all.bytes() };
+            let (factor, delta) = payload::decode(payload, rows, cols);
+            add(&base.dtype, base_bytes, &delta, factor, dtype)
+        };
+        let len = rows * cols * size(&base.dtype);
+        let result = if len == 0 { Vec::new() } else { base_bytes.chunks(len).flat_map(matrix).collect() };
+        assert!(count == 1 || all.0.is_empty());
+        result
     }
 
     /// The bytes of the rows that are used, after checking that they are the right ones.
@@ -476,14 +485,18 @@ impl Link {
     }
 }
 
-/// The matrix that a tensor is, of which so many rows are used: of three and more dimensions a first one of 1 is
-/// left out, again and again; then the first dimension is the rows, all others together are the columns.
-fn matrix(shape: &[usize], rows: usize) -> (usize, usize) {
-    match shape {
-        [] => (1, 1),
-        [1, next, _, ..] => matrix(&shape[1..], *next),
-        [_, rest @ ..] => (rows, rest.iter().product()),
+/// How many matrices a tensor is, of which so many rows are used, and their rows and columns.
+fn matrices(shape: &[usize], rows: usize) -> (usize, usize, usize) {
+    if shape.is_empty() {
+        return (1, 1, 1);
     }
+    if shape.len() > 3 && shape[0] == 1 && rows == 1 {
+        return matrices(&shape[1..], shape[1]);
+    }
+    if shape.len() == 3 && rows <= shape[1] && rows <= shape[2] {
+        return (rows, shape[1], shape[2]);
+    }
+    (1, rows, shape[1..].iter().product())
 }
 
 /// Bytes of an element; 1 for those that are smaller.

@@ -39,19 +39,19 @@ const HEAVY: f32 = 0.25;
 const TRIES: usize = 3;
 
 /// Leading singular triples of the deltas of a model: the part of the work that does not depend on the step, for those
-/// who try several. By the name of the tensor and how many were asked for.
+/// who try several. By the name of the tensor, the number of the matrix in it, and how many were asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<HashMap<(String, usize), Triples>>);
+pub(crate) struct Memory(Mutex<HashMap<(String, usize, usize), Triples>>);
 
 type Triples = Arc<Vec<Triple>>;
 
 impl Memory {
-    /// What `find` gives for the tensor `name` with so many triples asked for, once.
-    fn recall(&self, name: &str, rank: usize, find: impl FnOnce() -> Vec<Triple>) -> Triples {
+    /// What `find` gives for that matrix of the tensor `name` with so many triples asked for, once.
+    fn recall(&self, name: &str, matrix: usize, rank: usize, find: impl FnOnce() -> Vec<Triple>) -> Triples {
         /// Numbers that are kept, 512 MiB; what comes when there are more is found again each time.
         const ROOM: usize = 1 << 27;
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (name.to_owned(), rank);
+        let key = (name.to_owned(), matrix, rank);
         if let Some(triples) = known().get(&key) {
             return Arc::clone(triples);
         }
@@ -82,9 +82,9 @@ pub(crate) struct Fit {
 }
 
 impl Fit {
-    /// The factors of the matrix that `source` gives in chunks, all finite; `memory` may know it by a name. Does not
+    /// The factors of the matrix that `source` gives in chunks, all finite; `memory` may know it by a name and a number. Does not
     /// depend on the number of threads.
-    pub(crate) fn run(self, source: Source<'_>, memory: Option<(&Memory, &str)>) -> Factors {
+    pub(crate) fn run(self, source: Source<'_>, memory: Option<(&Memory, &str, usize)>) -> Factors {
         /// Components looked at first, and how many times more where those do not suffice.
         const FIRST_RANK: usize = 32;
         const GROWTH: usize = 2;
@@ -105,7 +105,7 @@ impl Fit {
             let iterations = |effective_rank: f64| if effective_rank > FIRST_RANK as f64 { 2 } else { 1 };
             let find = || search.leading_triples(&triples, rank, wanted, iterations);
             triples = match memory {
-                Some((memory, name)) => memory.recall(name, rank, find),
+                Some((memory, name, matrix)) => memory.recall(name, matrix, rank, find),
                 None => Arc::new(find()),
             };
             let are_all = rank == most || triples.len() < rank && triples.len() != wanted;
