@@ -20,7 +20,7 @@ pub(crate) struct MethodArgs {
     /// [default: auto; with --predecessor: dct]
     #[arg(short, long, value_name = "METHOD", verbatim_doc_comment)]
     method: Option<String>,
-    /// How faithful: tiny, small, good or fine, a KL of 0.1, 0.03, 0.01 or 0.001 by estimate [default: good]
+    /// How faithful: tiny, small, good or fine, a KL of 0.1, 0.03, 0.01 or 0.001 by estimate; or lossless [default: good]
     #[arg(long, value_name = "NAME")]
     quality: Option<String>,
     /// Size of the file, at most: 200kB, 1.5MB
@@ -32,7 +32,7 @@ pub(crate) struct MethodArgs {
     /// Error as a part of the delta's energy, at most
     #[arg(long, value_name = "E")]
     max_error: Option<String>,
-    /// Every tensor bit for bit: the same as --method lossless
+    /// Every tensor bit for bit: the same as --quality lossless
     #[arg(long, conflicts_with = "method")]
     lossless: bool,
     /// Side of the square blocks, in weights: 4 to 128

@@ -68,7 +68,7 @@ impl Target {
     }
 
     fn quality(name: &str) -> Result<Self> {
-        let known = || QUALITIES.map(|(name, ..)| name).join(", ");
+        let known = || QUALITIES.map(|(name, ..)| name).join(", ") + ", lossless";
         let found = QUALITIES.iter().find(|(known, ..)| *known == name);
         let &(_, step, kl) =
             found.ok_or_else(|| Error::invalid(format!("quality={name}: there are {}", known())))?;
@@ -206,6 +206,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::method::Recipe;
 
     const FACTS: Facts = Facts { weights: 1_000_000, bytes: 4_000_000, distance: 0.01 };
 
@@ -274,6 +275,9 @@ mod tests {
         for words in [&["bits=1", "size=3"][..], &["bits=-1"], &["quality=best"], &["size=3kk"]] {
             assert!(Target::from_words(words.iter().copied()).is_err(), "{words:?}");
         }
+        let recipe = |text: &str| text.parse::<Recipe>();
+        assert_eq!(recipe("auto quality=lossless").unwrap(), recipe("lossless").unwrap());
+        assert!(recipe("auto quality=lossless size=3").is_err());
     }
 
     #[test]
