@@ -53,20 +53,36 @@ pub(crate) fn encode_tensor(
     dtype: Dtype,
     sink: &mut Sink<'_>,
 ) -> Result<Option<Coded>> {
+    /// Weights of the matrices that are coded side by side, at most, but for a single one.
+    const TOGETHER: usize = 1 << 23;
     let Matrices { count, rows, cols } = pair.matrices;
-    let (mut payload, mut energy, mut error) = (Writer::default(), 0.0, 0.0);
-    for i in 0..count {
+    let encode = |i: usize, sink: &mut Sink<'_>| {
         let (base, finetuned) = (matrix(pair.base, rows * cols, i), matrix(pair.finetuned, rows * cols, i));
         let memory = pair.memory.map(|(memory, name)| (memory, name, i));
         let pair = MatrixPair { base, finetuned, rows, cols, memory };
-        let Some(coded) = encode_matrix(&pair, &plan.for_own(i as u64), dtype, sink)? else {
-            return Ok(None);
-        };
-        if count == 1 {
-            return Ok(Some(coded));
+        encode_matrix(&pair, &plan.for_own(i as u64), dtype, sink)
+    };
+    if count == 1 {
+        return encode(0, sink);
+    }
+    let encode_to_memory = |i: usize| {
+        let mut result = Vec::new();
+        let coded = encode(i, &mut |bytes| {
+            result.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(coded.map(|coded| (coded, result)))
+    };
+    let (mut payload, mut energy, mut error) = (Writer::default(), 0.0, 0.0);
+    let batch = (TOGETHER / (rows * cols).max(1)).max(1);
+    for first in (0..count).step_by(batch) {
+        let matrices = (first..count.min(first + batch)).into_par_iter();
+        for coded in matrices.map(encode_to_memory).collect::<Result<Vec<_>>>()? {
+            let Some((coded, result)) = coded else { return Ok(None) };
+            sink(&result)?;
+            payload.bytes(&coded.payload);
+            (energy, error) = (energy + coded.energy, error + coded.error);
         }
-        payload.bytes(&coded.payload);
-        (energy, error) = (energy + coded.energy, error + coded.error);
     }
     Ok(Some(Coded { payload: payload.0, energy, error }))
 }
