@@ -51,11 +51,8 @@ pub(crate) fn encode(
         Relation::Reshaped { .. } | Relation::New => return Ok(raw(&link.name, tuned)),
     };
     let base = base.get(base_name).ok_or_else(|| missing(base_name))?;
-    let recipe = selection.adapted(
-        &link.name,
-        Matrices::of(tuned.shape, rows),
-        selection.recipe(&link.name, tuned.dtype, tuned.shape),
-    )?;
+    let recipe =
+        selection.adapted(&link.name, rows, selection.recipe(&link.name, tuned.dtype, tuned.shape))?;
     let dtype = if selection.keeps_base_dtype() && is_coded(base.dtype) { base.dtype } else { tuned.dtype };
     let shared = Shared { memory, ..Shared::new(&link.name, base_name, base, tuned, rows) };
     shared.encode(&recipe, dtype)

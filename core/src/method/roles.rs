@@ -2,13 +2,12 @@
 //!
 //! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
 //! What reads the input is the first of all. The table that gives the logits of a language model is read as it is. Of a
-//! table of tokens an input sees few rows, the fewer the more there are, and of experts few. In a layer, the values and the output of
-//! attention are few weights that all tokens go through; where it looks matters less.
+//! table of tokens an input sees few rows, the fewer the more there are. In a layer, the values and the output of
+//! attention are few weights that all tokens go through; where it looks matters less. Few tokens go through an expert.
 
 use std::collections::BTreeMap;
 
 use super::selection::is_head;
-use crate::tensor::Matrices;
 
 /// Tables of tokens: of encoders, and of models that may give logits by the same table.
 const ENCODER_TABLES: &[&str] = &["word_embeddings"];
@@ -21,8 +20,7 @@ const INPUTS: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding"];
 /// The values of attention and its output, which is two parts in the names of BERT.
 const VALUES: &[&str] = &["value", "v_proj", "v_lin", "o_proj", "out_proj", "out_lin"];
 const ATTENTION_OUTPUT: &str = "attention.output.dense.";
-/// Matrices of a layer of which each token goes through some, with their number behind it or all in one tensor.
-const EXPERTS: &str = "experts";
+const EXPERTS: &[&str] = &["experts"];
 
 /// For a table of [`TABLE_ROWS`] tokens; one of others, times the fourth root of how many times more it has.
 const TABLE: f32 = 1.5;
@@ -34,6 +32,8 @@ pub(super) const FIRST_LAYER: f32 = 0.8;
 const LAST_LAYER: f32 = 1.3;
 /// What attention passes on, in steps of its layer.
 const VALUE: f32 = 0.75;
+/// One expert of several, in steps of its layer.
+const EXPERT: f32 = 1.8;
 
 /// What the names of a model tell of its structure.
 #[derive(Clone, Debug, Default)]
@@ -42,34 +42,31 @@ pub(super) struct Roles {
     last: BTreeMap<String, u32>,
     /// Whether a table of tokens gives the logits, too.
     tied: bool,
-    /// How many experts a layer has, if they are tensors of their own.
-    experts: u32,
 }
 
 impl Roles {
     /// The roles in a model of these tensors, of which each is named once.
     pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let mut last = BTreeMap::new();
-        let (mut tied, mut experts) = (true, 0);
+        let mut tied = true;
         for name in names {
-            experts = experts.max(expert(name).map_or(0, |expert| expert.saturating_add(1)));
             tied &= !is_head(name) && !has_part(name, OUTPUTS);
             if let Some((stack, layer)) = layer(name) {
                 let last = last.entry(stack.to_owned()).or_insert(layer);
                 *last = layer.max(*last);
             }
         }
-        Self { last, tied, experts }
+        Self { last, tied }
     }
 
-    /// How many times the standard step is right for the `matrices` of the tensor `name`.
-    pub(super) fn coarseness(&self, name: &str, matrices: Matrices) -> f32 {
+    /// How many times the standard step is right for the matrix `name` of that many rows.
+    pub(super) fn coarseness(&self, name: &str, rows: usize) -> f32 {
         let is_table = has_part(name, TABLES);
         if has_part(name, OUTPUTS) || is_table && self.tied {
             return OUTPUT;
         }
         if is_table || has_part(name, ENCODER_TABLES) {
-            return TABLE * (matrices.rows as f32 / TABLE_ROWS).sqrt().sqrt();
+            return TABLE * (rows as f32 / TABLE_ROWS).sqrt().sqrt();
         }
         if has_part(name, INPUTS) {
             return INPUT;
@@ -80,18 +77,13 @@ impl Roles {
             }
             _ => 1.0,
         };
-        if has_part(name, &[EXPERTS]) {
-            // By the root of the part of the tokens that go through one. Those take about as many as the cube root of all.
-            return of_layer * (self.experts as f32).max(matrices.count as f32).cbrt();
-        }
         let is_value = has_part(name, VALUES) || name.contains(ATTENTION_OUTPUT);
-        if is_value { VALUE * of_layer } else { of_layer }
+        match has_part(name, EXPERTS) {
+            true => EXPERT * of_layer,
+            false if is_value => VALUE * of_layer,
+            false => of_layer,
+        }
     }
-}
-
-/// The number of the expert that `name` is of, if it has one.
-fn expert(name: &str) -> Option<u32> {
-    name.split('.').skip_while(|part| *part != EXPERTS).nth(1)?.parse().ok()
 }
 
 /// The stack and the number of the layer that `name` is in: what is before the first part that is a number, and that.
@@ -115,25 +107,21 @@ pub(super) fn has_part(name: &str, parts: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    fn table(rows: usize) -> Matrices {
-        Matrices::one(rows, 64)
-    }
-
     #[test]
     fn first_layers_are_finer_than_the_last() {
         let names =
             ["h.0.attn.weight", "h.1.attn.weight", "h.10.attn.weight", "wte.weight", "lm_head.weight"];
         let roles = Roles::of(names.into_iter());
-        let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name, table(32_000))).collect();
+        let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name, 32_000)).collect();
         assert_eq!(found, [0.8, 0.85, 1.3, TABLE, OUTPUT]);
-        assert_eq!(roles.coarseness("ln_f.weight", table(32_000)), 1.0);
+        assert_eq!(roles.coarseness("ln_f.weight", 32_000), 1.0);
     }
 
     #[test]
     fn what_attention_passes_on_is_finer_than_where_it_looks() {
         let coarseness = |part: &str| {
             let names = [0, 1].map(|layer| format!("encoder.layer.{layer}.{part}.weight"));
-            Roles::of(names.iter().map(String::as_str)).coarseness(&names[0], table(384))
+            Roles::of(names.iter().map(String::as_str)).coarseness(&names[0], 384)
         };
         for part in ["attention.self.query", "attention.k_proj", "output.dense", "mlp.fc1"] {
             assert_eq!(coarseness(part), FIRST_LAYER, "{part}");
@@ -145,29 +133,22 @@ mod tests {
     }
 
     #[test]
-    fn experts_are_coarser_the_more_there_are() {
-        let names = ["layers.0.mlp.experts.0.w1.weight", "layers.0.mlp.experts.26.w1.weight"];
-        let numbered = Roles::of(names.into_iter());
-        assert_eq!(numbered.coarseness(names[1], table(96)), 3.0);
-        assert_eq!(numbered.coarseness("layers.0.mlp.shared_expert.w1.weight", table(96)), 1.0);
-        let name = "layers.0.mlp.experts.gate_up_proj";
-        let stacked = Roles::of([name].into_iter());
-        assert_eq!(stacked.coarseness(name, Matrices::of(&[27, 96, 64], 27)), 3.0);
-        // How many these are cannot be told.
-        assert_eq!(stacked.coarseness(name, table(27 * 96)), 1.0);
+    fn experts_are_coarser_than_what_all_tokens_go_through() {
+        let roles = Roles::default();
+        for name in ["model.layers.0.mlp.experts.gate_up_proj", "model.layers.0.mlp.experts.7.w1.weight"] {
+            assert_eq!(roles.coarseness(name, 96), EXPERT, "{name}");
+        }
+        assert_eq!(roles.coarseness("model.layers.0.mlp.shared_expert.w1.weight", 96), 1.0);
     }
 
     #[test]
     fn a_table_that_gives_logits_is_fine() {
         let tied = Roles::of(["model.embed_tokens.weight", "model.layers.0.mlp.weight"].into_iter());
-        assert_eq!(tied.coarseness("model.embed_tokens.weight", table(32_000)), OUTPUT);
-        assert_eq!(tied.coarseness("model.layers.0.mlp.weight", table(32_000)), 1.0);
+        assert_eq!(tied.coarseness("model.embed_tokens.weight", 32_000), OUTPUT);
+        assert_eq!(tied.coarseness("model.layers.0.mlp.weight", 32_000), 1.0);
         let classifier =
             Roles::of(["bert.embeddings.word_embeddings.weight", "classifier.weight"].into_iter());
-        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", table(32_000)), TABLE);
-        assert_eq!(
-            classifier.coarseness("bert.embeddings.word_embeddings.weight", table(2_000)),
-            TABLE / 2.0
-        );
+        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 32_000), TABLE);
+        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 2_000), TABLE / 2.0);
     }
 }

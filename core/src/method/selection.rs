@@ -117,15 +117,10 @@ impl Selection {
     }
 
     /// `recipe`, which [`Self::recipe`] chose, as the place of the tensor `name` in the model asks for.
-    pub(crate) fn adapted<'a>(
-        &self,
-        name: &str,
-        matrices: Matrices,
-        recipe: &'a Recipe,
-    ) -> Result<Cow<'a, Recipe>> {
+    pub(crate) fn adapted<'a>(&self, name: &str, rows: usize, recipe: &'a Recipe) -> Result<Cow<'a, Recipe>> {
         match recipe.factors() {
             Some((step, rank, rest)) if std::ptr::eq(recipe, &self.default) => {
-                let coarseness = self.roles.coarseness(name, matrices);
+                let coarseness = self.roles.coarseness(name, rows);
                 // What is finer than the first layer has a rest only where that has one.
                 let (step, rest) = (step * coarseness, rest * (coarseness / FIRST_LAYER).min(1.0));
                 Ok(Cow::Owned(format!("factors step={step} rank={rank} rest={rest}").parse()?))
@@ -198,8 +193,7 @@ mod tests {
             names.map(|name| {
                 let shape = [64, 64];
                 let recipe = selection.recipe(name, Dtype::F32, &shape);
-                let (step, _, rest) =
-                    selection.adapted(name, Matrices::one(64, 64), recipe).unwrap().factors().unwrap();
+                let (step, _, rest) = selection.adapted(name, 64, recipe).unwrap().factors().unwrap();
                 step < rest
             })
         };
