@@ -277,11 +277,8 @@ fn wide(x: &[f32], y: &[f32]) -> f64 {
 const MIN_COS2: f64 = 1.0 / 256.0;
 
 impl Rescale {
-    /// The factor; 1 where none can be found, and 0 where there is no delta, since signs have a size.
+    /// The factor; 1 where none can be found. It may be 0: signs have a size where there is no delta, too.
     pub(crate) fn factor(self, moments: &Moments) -> f32 {
-        if moments.dd == 0.0 && self != Self::None {
-            return 0.0;
-        }
         let factor = match self {
             Self::None => 1.0,
             Self::MeanAbs => moments.abs_d / moments.abs_r,
@@ -291,7 +288,7 @@ impl Rescale {
             }
             Self::Unbiased => moments.dr / moments.rr,
         };
-        if factor.is_finite() && factor > 0.0 { factor as f32 } else { 1.0 }
+        if factor.is_finite() && factor >= 0.0 { factor as f32 } else { 1.0 }
     }
 }
 

@@ -148,13 +148,15 @@ impl FromStr for Recipe {
                 .ok_or_else(|| Error::invalid(format!("{word:?} is not an option of the form key=value")))?;
             plan = method.with_option(&plan, key, value)?;
         }
-        if method.name == "auto" && plan.contains("quality=lossless") {
-            return match plan.split_whitespace().filter(|word| !word.ends_with("=-")).count() {
-                2 => "lossless".parse(),
-                _ => {
-                    Err(Error::invalid("quality=lossless takes the size that it needs: ask for nothing else"))
-                }
-            };
+        let asked: Vec<&str> = plan.split_whitespace().filter(|word| !word.ends_with("=-")).collect();
+        match asked.as_slice() {
+            ["auto", "quality=lossless"] => return "lossless".parse(),
+            ["auto", "quality=lossless", ..] => {
+                return Err(Error::invalid(
+                    "quality=lossless takes as many bytes as it needs, and no other wish",
+                ));
+            }
+            _ => {}
         }
         let action = match (plan.as_str(), plan.strip_prefix("lossless rank=")) {
             ("raw", _) => Action::Raw,

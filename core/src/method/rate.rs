@@ -277,7 +277,9 @@ mod tests {
         }
         let recipe = |text: &str| text.parse::<Recipe>();
         assert_eq!(recipe("auto quality=lossless").unwrap(), recipe("lossless").unwrap());
-        assert!(recipe("auto quality=lossless size=3").is_err());
+        assert!(
+            recipe("auto quality=lossless size=3").is_err() && recipe("auto quality=losslessly").is_err()
+        );
     }
 
     #[test]
