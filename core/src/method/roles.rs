@@ -78,11 +78,12 @@ impl Roles {
             _ => 1.0,
         };
         let is_value = has_part(name, VALUES) || name.contains(ATTENTION_OUTPUT);
-        match has_part(name, EXPERTS) {
-            true => EXPERT * of_layer,
-            false if is_value => VALUE * of_layer,
-            false => of_layer,
-        }
+        let of_part = match (has_part(name, EXPERTS), is_value) {
+            (true, _) => EXPERT,
+            (_, true) => VALUE,
+            _ => 1.0,
+        };
+        of_part * of_layer
     }
 }
 

@@ -170,13 +170,7 @@ pub fn stack() -> Pair {
         f64::from(noise(51 + matrix, row)) * f64::from(noise(61 + matrix, col)) / 64.0
     };
     let tensor = |value: &dyn Fn(usize) -> f64| tensor(Dtype::F32, &[4, rows, cols], value);
-    let one = |tensor| [("layer.experts.gate_up_proj".to_owned(), tensor)].into_iter().collect();
-    Pair {
-        base: one(tensor(&weight)),
-        finetuned: one(tensor(&|i| weight(i) + change(i))),
-        second_shard: vec![],
-        side_files: Default::default(),
-    }
+    of_one("layer.experts.gate_up_proj", tensor(&weight), tensor(&|i| weight(i) + change(i)))
 }
 
 fn of_rank(rank: usize, dtype: Dtype, rows: usize, is_changed: fn(usize) -> bool) -> Pair {
@@ -192,13 +186,14 @@ fn of_rank(rank: usize, dtype: Dtype, rows: usize, is_changed: fn(usize) -> bool
         };
         (0..rank).map(one).sum()
     };
-    let one = |tensor| [("layer.dense.weight".to_owned(), tensor)].into_iter().collect();
-    Pair {
-        base: one(tensor(dtype, &[rows, cols], weight)),
-        finetuned: one(tensor(dtype, &[rows, cols], move |i| weight(i) + change(i))),
-        second_shard: vec![],
-        side_files: Default::default(),
-    }
+    let finetuned = tensor(dtype, &[rows, cols], move |i| weight(i) + change(i));
+    of_one("layer.dense.weight", tensor(dtype, &[rows, cols], weight), finetuned)
+}
+
+/// Models of a single tensor.
+fn of_one(name: &str, base: Tensor, finetuned: Tensor) -> Pair {
+    let one = |tensor| [(name.to_owned(), tensor)].into_iter().collect();
+    Pair { base: one(base), finetuned: one(finetuned), second_shard: vec![], side_files: Default::default() }
 }
 
 /// A resized vocabulary, tied weights, a renamed prefix, integers, new, identical, empty and 0-d tensors, NaN, two
