@@ -34,8 +34,8 @@ pub(crate) fn linked<'a>(link: &Link, base: TensorView<'a>) -> Result<&'a [u8]> 
 
 /// Feeds the bytes of the tensor of `record` to `sink`, in order, and checks their digest at the end.
 ///
-/// `base` is the checked part of the base tensor (see [`linked`]), or what the first layer gives for a refined one; it
-/// is not used by raw records. An alias has no bytes of its own: it is resolved by the caller.
+/// `base` is the checked part of the base tensor (see [`linked`]), or what the first layer gives for a refined one; records
+/// without either do not use it. An alias has no bytes of its own: it is resolved by the caller.
 pub(crate) fn reconstruct(record: &Record<'_>, base: (Dtype, &[u8]), sink: &mut Sink<'_>) -> Result<()> {
     let mut hasher = Digest::default();
     let mut hashed = |bytes: &[u8]| {
@@ -73,6 +73,10 @@ pub(crate) fn reconstruct(record: &Record<'_>, base: (Dtype, &[u8]), sink: &mut 
         Body::Refined { residual } => {
             check_fit(record, "the tensor of the first layer", base, len)?;
             exact::decode(residual, base, record.dtype, &mut hashed)?;
+        }
+        Body::Alone { payload } => {
+            let zeros = vec![0; len];
+            decode_tensor(payload, all_rows(record), (record.dtype, &zeros), record.dtype, &mut hashed)?;
         }
     }
     check_result(record, &hasher)
@@ -126,15 +130,27 @@ fn predict(
 
 /// Parses all of a record that can be parsed without its base.
 pub(crate) fn check_structure(record: &Record<'_>) -> Result<()> {
-    let coded = match &record.body {
-        Body::Delta { link, payload, .. } => Some((link, payload)),
-        Body::Exact { link, payload, .. } => Some((link, payload)).filter(|(_, payload)| !payload.is_empty()),
-        _ => None,
-    };
-    if let Some((link, payload)) = coded {
-        codec::check(payload, Matrices::of(&record.shape, link.rows))?;
+    match coded_part(record) {
+        Some((payload, matrices)) => codec::check(payload, matrices),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The payload of a record that has one, and the matrices that it is of.
+pub(crate) fn coded_part<'a>(record: &Record<'a>) -> Option<(&'a [u8], Matrices)> {
+    match &record.body {
+        Body::Exact { payload: [], .. } => None,
+        Body::Delta { link, payload, .. } | Body::Exact { link, payload, .. } => {
+            Some((payload, Matrices::of(&record.shape, link.rows)))
+        }
+        Body::Alone { payload } => Some((payload, all_rows(record))),
+        _ => None,
+    }
+}
+
+/// The matrices of a tensor that has all of its rows from the payload.
+fn all_rows(record: &Record<'_>) -> Matrices {
+    Matrices::of(&record.shape, record.shape.first().copied().unwrap_or(1))
 }
 
 /// Bytes of a whole tensor.

@@ -48,7 +48,9 @@ pub(crate) fn encode(
     let (base_name, rows) = match &link.relation {
         Relation::Same { base } => (base, tuned.shape.first().copied().unwrap_or(1)),
         Relation::Resized { base, base_rows, rows } => (base, *base_rows.min(rows)),
-        Relation::Reshaped { .. } | Relation::New => return Ok(raw(&link.name, tuned)),
+        Relation::Reshaped { .. } | Relation::New => {
+            return alone(&link.name, tuned, selection.recipe_alone(&link.name, tuned.dtype, tuned.shape));
+        }
     };
     let base = base.get(base_name).ok_or_else(|| missing(base_name))?;
     let recipe =
@@ -79,11 +81,11 @@ pub fn encode_tensor(
     rayon::scope(|_| Ok(shared.encode(&recipe, finetuned.dtype)?.record))
 }
 
-/// The tensor `tuned` exactly, by `prediction`, which is what the first layer gives for it with the tensor of `link` in
-/// `base`, or against that tensor alone where this is smaller.
+/// The tensor `tuned` exactly, by `prediction`, which is what the first layer gives for it, or where this is smaller without
+/// that: against the base tensor that is `linked`, if there is one, or by itself.
 pub(crate) fn refine(
     name: &str,
-    (link, base): (&BaseLink, TensorView<'_>),
+    linked: Option<(&BaseLink, TensorView<'_>)>,
     tuned: TensorView<'_>,
     (dtype, prediction): (Dtype, Vec<u8>),
 ) -> Result<Encoded> {
@@ -92,8 +94,11 @@ pub(crate) fn refine(
     let refined = finish(name, tuned, tuned.dtype, body, digest(tuned.bytes));
     // A tensor may be large: no more copies of it than have to be.
     drop((prediction, residual));
-    let alone = Shared::new(name, &link.name, base, tuned, link.rows).exact(None, false)?;
-    Ok(if alone.record.len() < refined.record.len() { alone } else { refined })
+    let other = match linked {
+        Some((link, base)) => Shared::new(name, &link.name, base, tuned, link.rows).exact(None, false)?,
+        None => raw(name, tuned),
+    };
+    Ok(if other.record.len() < refined.record.len() { other } else { refined })
 }
 
 /// The bytes of the tensor in `record`, into `out` of just their length. `base` is needed unless the record is raw; for
@@ -163,6 +168,21 @@ fn raw(name: &str, tuned: TensorView<'_>) -> Encoded {
     finish(name, tuned, tuned.dtype, Body::Raw { planes: &planes }, digest(tuned.bytes))
 }
 
+/// A tensor that no base tensor corresponds to.
+fn alone(name: &str, tuned: TensorView<'_>, recipe: &Recipe) -> Result<Encoded> {
+    let exact = raw(name, tuned);
+    let Action::Code(plan) = &recipe.action else { return Ok(exact) };
+    let zeros = vec![0; tuned.bytes.len()];
+    let base = TensorView { bytes: &zeros, ..tuned };
+    let rows = tuned.shape.first().copied().unwrap_or(1);
+    let coded =
+        Shared { base_name: None, ..Shared::new(name, name, base, tuned, rows) }.code(plan, tuned.dtype)?;
+    let is_better = |coded: &Encoded| {
+        coded.relative_error.is_some_and(f64::is_finite) && coded.record.len() < exact.record.len()
+    };
+    Ok(coded.filter(is_better).unwrap_or(exact))
+}
+
 fn finish(name: &str, tuned: TensorView<'_>, dtype: Dtype, body: Body<'_>, result: u64) -> Encoded {
     let record = Record { dtype, shape: tuned.shape.to_vec(), result, body };
     let bytes = record.write(name);
@@ -180,7 +200,8 @@ struct Shared<'a> {
     tuned: TensorView<'a>,
     rows: usize,
     base: (Dtype, &'a [u8]),
-    base_name: &'a str,
+    /// None where the base is zeros.
+    base_name: Option<&'a str>,
     /// The tuned tensor's bytes of those rows, and of the rows after them.
     head: &'a [u8],
     tail: &'a [u8],
@@ -200,7 +221,8 @@ impl<'a> Shared<'a> {
             view.bytes.split_at((row * rows).min(view.bytes.len()))
         };
         let (head, tail) = part(tuned);
-        Self { name, tuned, rows, base: (base.dtype, part(base).0), base_name, head, tail, memory: None }
+        let base = (base.dtype, part(base).0);
+        Self { name, tuned, rows, base, base_name: Some(base_name), head, tail, memory: None }
     }
 
     /// The smallest record that the recipe allows.
@@ -262,7 +284,12 @@ impl<'a> Shared<'a> {
     }
 
     fn link(&self, digest: u64) -> BaseLink {
-        BaseLink { name: self.base_name.to_owned(), dtype: self.base.0, rows: self.rows, digest }
+        BaseLink {
+            name: self.base_name.unwrap_or_default().to_owned(),
+            dtype: self.base.0,
+            rows: self.rows,
+            digest,
+        }
     }
 
     /// The base itself: the truth, or a choice (`lossy`).
@@ -374,8 +401,11 @@ impl<'a> Shared<'a> {
         })?;
         let Some(Coded { payload, energy, error }) = coded else { return Ok(None) };
         let tail = planes::encode(self.tail, plane_count(dtype));
-        let link = self.link(check.base_hasher.finish());
-        let body = Body::Delta { link, payload: &payload, tail: &tail };
+        let link = self.base_name.map(|_| self.link(check.base_hasher.finish()));
+        let body = match link {
+            Some(link) => Body::Delta { link, payload: &payload, tail: &tail },
+            None => Body::Alone { payload: &payload },
+        };
         let relative_error = Some(error / energy);
         let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
         Ok(Some(Encoded { relative_error, ..encoded }))

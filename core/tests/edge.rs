@@ -109,7 +109,7 @@ fn fixture_head_swap() {
         assert_exact(trip, &head);
         assert_eq!(trip.row("classifier.out_proj.weight").relation, "reshaped");
         assert_eq!(trip.row("classifier.dense.weight").relation, "new");
-        trip.assert_note(&["classifier.out_proj.weight", "[7, 32]", "exactly"]);
+        trip.assert_note(&["classifier.out_proj.weight", "[7, 32]", "by itself"]);
         assert_eq!(trip.summary.removed.len(), 5);
     });
 }
@@ -493,6 +493,51 @@ fn a_renamed_prefix_on_either_side() {
 
 // ---- selection ----
 
+/// A model of a head and a matrix that the base does not have, of one with another shape there, and of vectors.
+fn with_new_tensors() -> Folders {
+    let (base, mut finetuned) = small_pair();
+    for (seed, name, shape) in [
+        (70, "score.dense.weight", &[64, 48][..]),
+        (71, "score.dense.bias", &[64]),
+        (72, "adapter.weight", &[48, 64]),
+        (73, "classifier.weight", &[50, 32]),
+    ] {
+        finetuned.insert(name.to_owned(), Tensor::random(Dtype::F32, shape, seed, 0.05));
+    }
+    Folders::new(&base, &finetuned)
+}
+
+#[test]
+fn what_the_base_does_not_have_is_coded_finely_beside_factors_and_else_exact() {
+    let folders = with_new_tensors();
+    let trip = |selection| RoundTrip::new(&folders.base, &folders.finetuned, &with_selection(selection));
+    let new = |recipe: &str| Selection::new(recipe.parse().unwrap()).unwrap();
+    let names = ["adapter.weight", "classifier.weight", "score.dense.weight"];
+    for recipe in ["auto", "factors step=13", "auto size=9kB"] {
+        let trip = trip(new(recipe));
+        for name in names {
+            let row = trip.row(name);
+            assert!(row.kind == "alone" && row.plan.starts_with("none | uniform"), "{recipe}: {row:?}");
+            trip.assert_note(&[name]);
+        }
+        assert_exact(&trip, &["score.dense.bias"]);
+        if recipe != "auto size=9kB" {
+            assert!(trip.relative_error("score.dense.weight") < 0.05);
+            assert!(trip.relative_error("adapter.weight") < 0.005);
+        }
+    }
+    let chosen = trip(new("auto").exclude("score.*").unwrap().rule("adapter.*", recipe("bitdelta")).unwrap());
+    assert_exact(&chosen, &["score.dense.weight"]);
+    assert!(chosen.row("adapter.weight").plan.contains("sign"));
+    for recipe in ["dct", "bitdelta", "zero", "uniform"] {
+        assert_exact(&trip(new(recipe)), &names);
+    }
+}
+
+fn recipe(text: &str) -> Recipe {
+    text.parse().unwrap()
+}
+
 #[test]
 fn include_exclude_and_rules_decide_by_name() {
     let folders = Folders::small();
@@ -510,7 +555,6 @@ fn include_exclude_and_rules_decide_by_name() {
     let excluded = trip(new().exclude("*.layer.0.*").unwrap().exclude("embeddings.*").unwrap());
     assert_eq!(lossy(&excluded), ["encoder.conv.weight", "encoder.layer.1.dense.weight"]);
 
-    let recipe = |text: &str| text.parse::<Recipe>().unwrap();
     let rules = new()
         .rule("encoder.*", recipe("dct block=16"))
         .unwrap()

@@ -122,6 +122,11 @@ fn view(tensor: &Tensor) -> TensorView<'_> {
     TensorView { dtype: tensor.dtype, shape: &tensor.shape, bytes: &tensor.bytes }
 }
 
+fn disk_tensor(checkpoint: &Checkpoint, name: &str) -> Tensor {
+    let view = checkpoint.get(name).unwrap();
+    Tensor { dtype: view.dtype, shape: view.shape.to_vec(), bytes: view.bytes.to_vec() }
+}
+
 fn samples() -> Vec<Sample> {
     let shapes: [(Dtype, &[usize]); 4] =
         [(Dtype::F32, &[12, 17]), (Dtype::BF16, &[40, 33]), (Dtype::F16, &[300]), (Dtype::F64, &[3, 0])];
@@ -146,6 +151,14 @@ fn samples() -> Vec<Sample> {
             }
             samples.push(sample);
         }
+    }
+    let disk = pairs::alone().write();
+    let file = File::open(&fs::read(disk.compress("factors step=13").unwrap()).unwrap());
+    for name in ["classifier.dense.weight", "experts.down_proj"] {
+        let (record, base) = (file.entries[name].clone(), disk_tensor(&disk.finetuned, name));
+        let mut result = vec![0; base.bytes.len()];
+        decode_tensor(name, &record, None, &mut result).unwrap();
+        samples.push(Sample { recipe: "alone", base, record, result });
     }
     assert!(samples.iter().any(|sample| sample.recipe == "refined"));
     samples
@@ -275,6 +288,11 @@ fn delta(shape: &[u64], base: &Tensor, payload: Vec<u8>) -> Vec<u8> {
     Record { dtype: 0, shape: shape.to_vec(), result: 0, body: Body::Delta(link, payload, vec![]) }.write()
 }
 
+/// The same without a base.
+fn alone(shape: &[u64], payload: Vec<u8>) -> Vec<u8> {
+    Record { dtype: 0, shape: shape.to_vec(), result: 0, body: Body::Alone(payload) }.write()
+}
+
 const NONE: &[u8] = &[0, 0];
 const DCT_4: &[u8] = &[1, 2, 4, 0];
 const MANY_DETAILS: &[u8] = &[2, 5, 127, 0, 6, 0, 0];
@@ -322,12 +340,14 @@ fn small_payloads_of_huge_tensors_allocate_little() {
     ];
     for shape in shapes {
         for (bomb, payload) in bombs() {
-            parts.write(&parts.with("layer.dense.weight", &delta(shape, base, payload.clone())));
             let what = || format!("{shape:?} by {bomb}");
-            run(what, || {
-                read_all(&parts.path, &parts.disk.base);
-            });
-            allocations::check(payload.len(), what);
+            for record in [delta(shape, base, payload.clone()), alone(shape, payload.clone())] {
+                parts.write(&parts.with("layer.dense.weight", &record));
+                run(what, || {
+                    read_all(&parts.path, &parts.disk.base);
+                });
+                allocations::check(payload.len(), what);
+            }
             let record = delta(shape, base, payload);
             run(what, || {
                 let _ = decode_tensor(

@@ -152,6 +152,12 @@ fn any_pair_comes_back_bit_for_bit_by_any_method() {
 }
 
 #[test]
+fn what_the_base_does_not_have_is_refined_too() {
+    let kinds = check(&pairs::alone(), &recipe("factors step=13"), "alone");
+    assert_eq!(kinds["classifier.dense.weight"], "refined");
+}
+
+#[test]
 fn every_float_comes_back_from_every_other_one() {
     let kinds = check(&floats(), &recipe("uniform"), "floats");
     assert_eq!(kinds["layer.2.3.weight"], "refined");

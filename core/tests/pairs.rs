@@ -88,7 +88,13 @@ fn check(model: &Model, method: &Method) {
         trip.summary.seconds,
     );
     for row in trip.summary.tensors.iter().filter(|row| row.name.starts_with("classifier")) {
-        assert!(row.relative_error.is_none() && trip.is_exact(&row.name), "{row:?}");
+        match row.relative_error {
+            None => assert!(trip.is_exact(&row.name), "{row:?}"),
+            Some(error) => {
+                let coded = ["auto", "factors"].contains(&method.name) && row.shape.len() == 2;
+                assert!(coded && row.plan.starts_with("none | uniform") && error < 0.05, "{row:?}");
+            }
+        }
     }
     if ["raw", "lossless"].contains(&method.name) {
         let file = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();

@@ -26,7 +26,7 @@ pub(crate) struct InspectArgs {
 const AFTER_HELP: &str = "\
 Kinds of records: delta (coded against the base), base (the tensor is the base's), alias (the tensor is another \
 one of the file), exact (bit for bit, against the base), refined (bit for bit, against the first layer), raw (carried \
-exactly). Sizes of an enhancement are those of both files.
+exactly), alone (coded, without a base). Sizes of an enhancement are those of both files.
 
 Examples:
   delta-dct inspect X.ddct

@@ -220,9 +220,10 @@ fn check_names(infos: &BTreeMap<String, TensorInfo>) -> Result<()> {
     }
 }
 
-/// What a trial gave.
+/// What a trial gave. The error is that of deltas: what has no base is not one.
 fn outcome(summary: &Summary) -> Outcome {
-    let error = TensorSummary::mean_error(&summary.tensors).unwrap_or(0.0);
+    let deltas = summary.tensors.iter().filter(|tensor| tensor.kind != "alone");
+    let error = TensorSummary::mean_error(deltas).unwrap_or(0.0);
     Outcome { bytes: summary.output_bytes, error }
 }
 

@@ -105,16 +105,18 @@ fn encode(layer: &Archive, base: &Checkpoint, finetuned: &Checkpoint, name: &str
     let gone = |name: &str| Error::corrupt(format!("{name} is gone"));
     let record = layer.record(name)?;
     let tuned = finetuned.get(name).ok_or_else(|| gone(name))?;
-    // What depends on no base tensor is carried exactly, or as exact as the tensor that it is tied to.
-    let Some(link) = record.body.link() else { return Ok(None) };
+    // So it is for a tensor that is tied to another one, which is refined in its place.
     if record.dtype == tuned.dtype && record.result == digest(tuned.bytes) {
         return Ok(None);
     }
-    let view = base.get(&link.name).ok_or_else(|| gone(&link.name))?;
+    let linked = match record.body.link() {
+        Some(link) => Some((link, base.get(&link.name).ok_or_else(|| gone(&link.name))?)),
+        None => None,
+    };
     let mut prediction = Vec::with_capacity(tuned.bytes.len());
     let info = layer.stream(base, name, |bytes| {
         prediction.extend_from_slice(bytes);
         Ok(())
     })?;
-    refine(name, (link, view), tuned, (info.dtype, prediction)).map(Some)
+    refine(name, linked, tuned, (info.dtype, prediction)).map(Some)
 }

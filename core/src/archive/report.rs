@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::codec;
-use crate::container::{Body, Record};
+use crate::container::Record;
 use crate::pair::{Relation, Rename};
-use crate::tensor::Matrices;
+use crate::reconstruct::coded_part;
 
 /// What `compress` did.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +60,8 @@ pub struct TensorSummary {
     /// Number of elements.
     pub weights: u64,
     /// `delta`, `base` (the base tensor itself), `alias` (tied to another tensor), `exact` (bit for bit, against the
-    /// base), `refined` (bit for bit, against the first layer) or `raw` (bit for bit, by itself).
+    /// base), `refined` (bit for bit, against the first layer), `raw` (bit for bit, by itself) or `alone` (coded, without
+    /// a base).
     pub kind: &'static str,
     /// The stages that code its delta, if there are any.
     pub plan: String,
@@ -68,7 +69,8 @@ pub struct TensorSummary {
     pub relation: &'static str,
     /// Bytes that its record takes in the file, and in the first layer; of what is packed with others, its share.
     pub bytes: u64,
-    /// `|result - finetuned|^2 / |finetuned - base|^2`; absent where the result is exact.
+    /// `|result - finetuned|^2 / |finetuned - base|^2`, zeros being the base where there is none; absent where the result is
+    /// exact.
     pub relative_error: Option<f64>,
 }
 
@@ -172,10 +174,8 @@ impl TensorSummary {
 
 /// The plan of a record, in text form.
 fn describe(record: &Record<'_>) -> String {
-    let (Body::Delta { link, payload, .. } | Body::Exact { link, payload, .. }) = &record.body else {
-        return String::new();
-    };
-    codec::describe(payload, Matrices::of(&record.shape, link.rows)).unwrap_or_default()
+    let plan = coded_part(record).and_then(|(payload, matrices)| codec::describe(payload, matrices).ok());
+    plan.unwrap_or_default()
 }
 
 /// The word for a relation in reports.
@@ -200,8 +200,8 @@ pub(crate) fn relation_note(name: &str, relation: &Relation) -> Option<String> {
             Some(format!("{name} has {rows} rows, the base {base_rows}: the first {rows} are used"))
         }
         Relation::Reshaped { base_shape, .. } => {
-            Some(format!("{name} has another shape than in the base ({base_shape:?}): carried exactly"))
+            Some(format!("{name} has another shape than in the base ({base_shape:?}): carried by itself"))
         }
-        Relation::New => Some(format!("{name} is not in the base: carried exactly")),
+        Relation::New => Some(format!("{name} is not in the base: carried by itself")),
     }
 }

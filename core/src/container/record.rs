@@ -9,6 +9,9 @@ use crate::wire::{Reader, Writer};
 /// Elements that a tensor may have.
 const MAX_ELEMENTS: u64 = 1 << 40;
 const MAX_DIMENSIONS: u64 = 64;
+/// Elements for each byte of a payload where no base tells how large the tensor is: less than an eighth of a bit is
+/// nothing that a delta from zeros would take.
+const ALONE_ELEMENTS_PER_BYTE: usize = 64;
 
 /// How one tensor of the fine-tuned model comes back.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(crate) enum Body<'a> {
     Exact { link: Link, payload: &'a [u8], residual: &'a [u8], tail: &'a [u8] },
     /// The tensor exactly, as it differs from what the first layer gives for it.
     Refined { residual: &'a [u8] },
+    /// A coded tensor that no base tensor corresponds to: its delta from zeros.
+    Alone { payload: &'a [u8] },
 }
 
 /// The base tensor that a record depends on.
@@ -83,6 +88,7 @@ impl<'a> Record<'a> {
                 [payload, residual, tail].iter().for_each(|part| out.bytes(part));
             }
             Body::Refined { residual } => out.bytes(residual),
+            Body::Alone { payload } => out.bytes(payload),
         }
         out.0
     }
@@ -117,10 +123,22 @@ impl<'a> Record<'a> {
                 tail: input.bytes("new rows")?,
             },
             5 => Body::Refined { residual: input.bytes("exact residual")? },
+            6 => Body::Alone { payload: input.bytes("payload")? },
             _ => return Err(Error::unsupported(format!("record kind {id} is not known to this version"))),
         };
         input.finish("record")?;
-        Ok(Self { dtype, shape, result, body })
+        let record = Self { dtype, shape, result, body };
+        match record.is_within_bounds() {
+            true => Ok(record),
+            false => Err(Error::limit(format!("{:?} of a payload that small, without a base", record.shape))),
+        }
+    }
+
+    /// Whether no reader has to take memory by the shape alone.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        let elements = || self.shape.iter().product::<usize>();
+        let most = |payload: &[u8]| payload.len().saturating_mul(ALONE_ELEMENTS_PER_BYTE);
+        !matches!(self.body, Body::Alone { payload } if elements() > most(payload))
     }
 }
 
@@ -133,6 +151,7 @@ impl Body<'_> {
             Self::Delta { .. } => 3,
             Self::Exact { .. } => 4,
             Self::Refined { .. } => 5,
+            Self::Alone { .. } => 6,
         }
     }
 
@@ -145,6 +164,7 @@ impl Body<'_> {
             Self::Delta { .. } => "delta",
             Self::Exact { .. } => "exact",
             Self::Refined { .. } => "refined",
+            Self::Alone { .. } => "alone",
         }
     }
 
@@ -152,7 +172,7 @@ impl Body<'_> {
     pub(crate) fn link(&self) -> Option<&Link> {
         match self {
             Self::Base { link, .. } | Self::Delta { link, .. } | Self::Exact { link, .. } => Some(link),
-            Self::Raw { .. } | Self::Alias { .. } | Self::Refined { .. } => None,
+            Self::Raw { .. } | Self::Alias { .. } | Self::Refined { .. } | Self::Alone { .. } => None,
         }
     }
 }

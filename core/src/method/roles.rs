@@ -1,8 +1,8 @@
 //! How finely a tensor deserves to be coded, by its place in the model.
 //!
 //! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
-//! What reads the input is the first of all. The table that gives the logits of a language model is read as it is. Of a
-//! table of tokens an input sees few rows, the fewer the more there are. In a layer, the values and the output of
+//! What reads the input is the first of all. The table that gives the logits of a language model is read as it is, but few of
+//! its rows matter at a time. Of a table of tokens an input sees few rows. Both have the fewer of them the more there are. In a layer, the values and the output of
 //! attention are few weights that all tokens go through; where it looks matters less. Few tokens go through an expert.
 
 use std::collections::BTreeMap;
@@ -22,10 +22,10 @@ const VALUES: &[&str] = &["value", "v_proj", "v_lin", "o_proj", "out_proj", "out
 const ATTENTION_OUTPUT: &str = "attention.output.dense.";
 const EXPERTS: &[&str] = &["experts"];
 
-/// For a table of [`TABLE_ROWS`] tokens; one of others, times the fourth root of how many times more it has.
-const TABLE: f32 = 1.5;
-const TABLE_ROWS: f32 = 32_000.0;
-const OUTPUT: f32 = 0.4;
+/// For a table that gives logits, and one that does not, of so many tokens; for one of others, times the fourth root of how many
+/// times more it has.
+const OUTPUT: (f32, f32) = (0.4, 4_096.0);
+const TABLE: (f32, f32) = (1.5, 32_000.0);
 const INPUT: f32 = 0.4;
 /// The first and the last of the layers; those between them in proportion.
 pub(super) const FIRST_LAYER: f32 = 0.8;
@@ -62,11 +62,12 @@ impl Roles {
     /// How many times the standard step is right for the matrix `name` of that many rows.
     pub(super) fn coarseness(&self, name: &str, rows: usize) -> f32 {
         let is_table = has_part(name, TABLES);
-        if has_part(name, OUTPUTS) || is_table && self.tied {
-            return OUTPUT;
-        }
-        if is_table || has_part(name, ENCODER_TABLES) {
-            return TABLE * (rows as f32 / TABLE_ROWS).sqrt().sqrt();
+        let of_table = match has_part(name, OUTPUTS) || is_table && self.tied {
+            true => Some(OUTPUT),
+            false => (is_table || has_part(name, ENCODER_TABLES)).then_some(TABLE),
+        };
+        if let Some((of_table, usual)) = of_table {
+            return of_table * (rows as f32 / usual).sqrt().sqrt();
         }
         if has_part(name, INPUTS) {
             return INPUT;
@@ -114,7 +115,7 @@ mod tests {
             ["h.0.attn.weight", "h.1.attn.weight", "h.10.attn.weight", "wte.weight", "lm_head.weight"];
         let roles = Roles::of(names.into_iter());
         let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name, 32_000)).collect();
-        assert_eq!(found, [0.8, 0.85, 1.3, TABLE, OUTPUT]);
+        assert_eq!(found[..4], [0.8, 0.85, 1.3, TABLE.0]);
         assert_eq!(roles.coarseness("ln_f.weight", 32_000), 1.0);
     }
 
@@ -145,11 +146,13 @@ mod tests {
     #[test]
     fn a_table_that_gives_logits_is_fine() {
         let tied = Roles::of(["model.embed_tokens.weight", "model.layers.0.mlp.weight"].into_iter());
-        assert_eq!(tied.coarseness("model.embed_tokens.weight", 32_000), OUTPUT);
+        assert_eq!(tied.coarseness("model.embed_tokens.weight", 4_096), OUTPUT.0);
+        assert_eq!(tied.coarseness("model.embed_tokens.weight", 16 * 4_096), 2.0 * OUTPUT.0);
+        assert_eq!(tied.coarseness("lm_head.weight", 4_096), OUTPUT.0);
         assert_eq!(tied.coarseness("model.layers.0.mlp.weight", 32_000), 1.0);
         let classifier =
             Roles::of(["bert.embeddings.word_embeddings.weight", "classifier.weight"].into_iter());
-        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 32_000), TABLE);
-        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 2_000), TABLE / 2.0);
+        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 32_000), TABLE.0);
+        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 2_000), TABLE.0 / 2.0);
     }
 }

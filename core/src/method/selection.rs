@@ -21,15 +21,27 @@ const VECTOR_STEP: f32 = 0.25;
 /// The same in steps of the factors, where there are some, and the largest step of all: then few bytes count.
 const VECTOR_PART: f32 = 1.0 / 3.0;
 const LARGEST_VECTOR_STEP: f32 = 4.0;
+/// The step for matrices of heads, in root mean squares, for a step of the factors of 1: by its square, as fine files are
+/// for the smallest differences. Where a matrix has no base, its weights count as the delta; one that is no head may be
+/// anywhere in the model.
+const HEAD_PART: f32 = 1.0 / 300.0;
+const NEW_PART: f32 = HEAD_PART / 4.0;
+/// The finest and the coarsest.
+const HEAD_STEPS: (f32, f32) = (0.05, 2.0);
 
 /// Chooses a recipe for every tensor by its name, dtype and shape.
 ///
-/// Without rules: tensors that are not floating-point numbers and classification heads are carried exactly, tensors
-/// of two and more dimensions are coded by the default recipe, and the others by a fine uniform quantiser.
+/// Without rules: tensors that are not floating-point numbers, classification heads and what the base does not have are
+/// carried exactly, tensors of two and more dimensions are coded by the default recipe, and the others by a fine uniform
+/// quantiser. Factors, and so `auto`, leave little else: with them, matrices of heads and those that the base does not have
+/// are coded by a fine uniform quantiser, too.
 #[derive(Clone, Debug)]
 pub struct Selection {
     default: Recipe,
     vectors: Recipe,
+    /// For matrices of classification heads, and for others that the base does not have.
+    heads: Recipe,
+    new: Recipe,
     /// For what is carried exactly: `raw`, or `lossless` where that is the default.
     exact: Recipe,
     include: Vec<Pattern>,
@@ -46,9 +58,17 @@ impl Selection {
             Some((step, ..)) => (step * VECTOR_PART).clamp(VECTOR_STEP, LARGEST_VECTOR_STEP),
             None => VECTOR_STEP,
         };
-        let exact =
+        let exact: Recipe =
             if let Action::Exact { .. } = default.action { default.clone() } else { "raw".parse()? };
+        let fine = |part: f32| match default.factors() {
+            Some((step, ..)) => {
+                format!("uniform step={}", (part * step * step).clamp(HEAD_STEPS.0, HEAD_STEPS.1)).parse()
+            }
+            None => Ok(exact.clone()),
+        };
         Ok(Self {
+            heads: fine(HEAD_PART)?,
+            new: fine(NEW_PART)?,
             vectors: format!("uniform step={vector_step}").parse()?,
             default,
             exact,
@@ -102,7 +122,8 @@ impl Selection {
     /// The selection with factors of `step` where the default recipe aims at something.
     pub(crate) fn resolved(&self, step: f32) -> Result<Self> {
         let standard = Self::new(self.default.resolved(step)?)?;
-        Ok(Self { default: standard.default, vectors: standard.vectors, ..self.clone() })
+        let Self { default, vectors, heads, new, .. } = standard;
+        Ok(Self { default, vectors, heads, new, ..self.clone() })
     }
 
     /// The selection for a model of these tensors: where the default recipe has factors, their steps follow the tensors'
@@ -129,8 +150,25 @@ impl Selection {
         }
     }
 
-    /// The recipe for a tensor.
+    /// The recipe for a tensor that the base has, too.
     pub fn recipe(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
+        let own = (self.include.is_empty() && is_head(name)).then_some(&self.heads);
+        self.choose(name, dtype, shape, own)
+    }
+
+    /// The recipe for a tensor that the base does not have.
+    pub(crate) fn recipe_alone(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
+        self.choose(name, dtype, shape, Some(if is_head(name) { &self.heads } else { &self.new }))
+    }
+
+    /// The recipe for a tensor; what is not claimed by name gets its `own` instead of the default one, if it is a matrix.
+    fn choose<'a>(
+        &'a self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        own: Option<&'a Recipe>,
+    ) -> &'a Recipe {
         let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
         if !is_coded(dtype) {
             return &self.exact;
@@ -146,27 +184,31 @@ impl Selection {
             let coded = shape.len() == 2 && !skipped && self.exceeds_block(shape);
             return if coded { &self.default } else { &self.exact };
         }
-        if self.include.is_empty() && is_head(name) {
-            return &self.exact;
+        match own {
+            Some(own) if is_matrix(shape) => own,
+            Some(_) => &self.exact,
+            None => self.fitting(&self.default, shape),
         }
-        self.fitting(&self.default, shape)
     }
 
     /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one.
     fn fitting<'a>(&'a self, recipe: &'a Recipe, shape: &[usize]) -> &'a Recipe {
         let Action::Code(plan) = &recipe.action else { return recipe };
-        let Matrices { rows, cols, .. } = Matrices::of(shape, shape.first().copied().unwrap_or(1));
-        let is_matrix = rows > 1 && cols > 1;
         let too_small =
             plan.transform.block().is_some_and(|block| shape.iter().product::<usize>() <= block * block);
         let plain = matches!(plan.quantizer, crate::quantize::Quantizer::Uniform(_));
-        if plain || (is_matrix && !too_small) { recipe } else { &self.vectors }
+        if plain || (is_matrix(shape) && !too_small) { recipe } else { &self.vectors }
     }
 
     fn exceeds_block(&self, shape: &[usize]) -> bool {
         let Action::Code(plan) = &self.default.action else { return true };
         plan.transform.block().is_none_or(|block| shape.iter().product::<usize>() > block * block)
     }
+}
+
+fn is_matrix(shape: &[usize]) -> bool {
+    let Matrices { rows, cols, .. } = Matrices::of(shape, shape.first().copied().unwrap_or(1));
+    rows > 1 && cols > 1
 }
 
 /// Whether the tensor is part of a classification head.

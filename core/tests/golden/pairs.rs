@@ -45,6 +45,7 @@ pub const CASES: &[Case] = &[
     Case { pair: words, free_encoder: true, ..case("factors-words-rest", "factors step=0.5 rank=1") },
     Case { free_encoder: true, ..case("auto", "auto size=4000") },
     Case { pair: stack, free_encoder: true, ..case("factors-stack", "factors step=2") },
+    Case { pair: alone, free_encoder: true, ..case("alone", "factors step=13") },
     case("sparse", "sparse share=0.05"),
     case("dare", "dare keep=0.3 seed=7 bits=2"),
     case("uniform", "uniform step=0.7"),
@@ -194,6 +195,20 @@ fn of_rank(rank: usize, dtype: Dtype, rows: usize, is_changed: fn(usize) -> bool
 fn of_one(name: &str, base: Tensor, finetuned: Tensor) -> Pair {
     let one = |tensor| [(name.to_owned(), tensor)].into_iter().collect();
     Pair { base: one(base), finetuned: one(finetuned), second_shard: vec![], side_files: Default::default() }
+}
+
+/// Matrices that the base does not have, among them a stack.
+pub fn alone() -> Pair {
+    let mut pair = directions();
+    for (seed, name, dtype, shape) in [
+        (80, "adapter.weight", Dtype::BF16, &[24, 40][..]),
+        (81, "classifier.dense.weight", Dtype::F32, &[40, 33]),
+        (82, "experts.down_proj", Dtype::F16, &[3, 24, 20]),
+        (83, "score.weight", Dtype::F64, &[9, 80]),
+    ] {
+        pair.finetuned.insert(name.to_owned(), tensors(dtype, dtype, shape, seed).1);
+    }
+    pair
 }
 
 /// A resized vocabulary, tied weights, a renamed prefix, integers, new, identical, empty and 0-d tensors, NaN, two

@@ -120,7 +120,9 @@ fn link_of(record: &mut Record) -> Option<&mut Link> {
 
 fn payload(record: &mut Record, random: &mut Random) {
     match &mut record.body {
-        Body::Raw(part) | Body::Base(_, part) | Body::Refined(part) => *part = bytes(part, &[], random),
+        Body::Raw(part) | Body::Base(_, part) | Body::Refined(part) | Body::Alone(part) => {
+            *part = bytes(part, &[], random);
+        }
         Body::Alias(name) => name.push('x'),
         Body::Delta(_, part, tail) => {
             let part = if random.below(10) == 0 { tail } else { part };

@@ -324,6 +324,8 @@ pub enum Body {
     Exact(Link, [Vec<u8>; 3]),
     /// Residual.
     Refined(Vec<u8>),
+    /// Payload.
+    Alone(Vec<u8>),
 }
 
 /// What a record says of its base tensor.
@@ -351,6 +353,7 @@ impl Record {
             3 => Body::Delta(Link::read(&mut input), input.bytes().to_vec(), input.bytes().to_vec()),
             4 => Body::Exact(Link::read(&mut input), [(); 3].map(|()| input.bytes().to_vec())),
             5 => Body::Refined(input.bytes().to_vec()),
+            6 => Body::Alone(input.bytes().to_vec()),
             _ => panic!("{name}: record kind {kind}"),
         };
         assert!(input.0.is_empty(), "{name}: bytes left over");
@@ -366,6 +369,7 @@ impl Record {
             Body::Delta(..) => 3,
             Body::Exact(..) => 4,
             Body::Refined(_) => 5,
+            Body::Alone(_) => 6,
         };
         let mut out = vec![kind, self.dtype];
         put_varint(&mut out, self.shape.len() as u64);
@@ -392,6 +396,7 @@ impl Record {
             Body::Delta(link, payload, tail) => put(Some(link), &[payload, tail]),
             Body::Exact(link, [payload, residual, tail]) => put(Some(link), &[payload, residual, tail]),
             Body::Refined(residual) => put(None, &[residual]),
+            Body::Alone(payload) => put(None, &[payload]),
         }
         out
     }
@@ -440,6 +445,11 @@ impl Record {
                 assert_eq!(below.shape, shape);
                 exact::decode(residual, dtype, &cast(&below.dtype, &below.bytes, dtype))
             }
+            (Body::Alone(payload), _) => {
+                assert!(len / size(dtype) <= 64 * payload.len());
+                let rows = shape.first().copied().unwrap_or(1);
+                changed((dtype, &vec![0; len]), dtype, matrices(&shape, rows), payload)
+            }
             _ => panic!("an alias, or the base is missing"),
         };
         assert_eq!((bytes.len(), xxh3(&[&bytes])), (len, self.result), "the result is another one");
@@ -460,18 +470,7 @@ impl Link {
 
     /// The rows that are used with the delta of `payload`.
     fn changed(&self, base: &Tensor, dtype: &str, shape: &[usize], payload: &[u8]) -> Vec<u8> {
-        let (count, rows, cols) = matrices(shape, self.rows as usize);
-        let base_bytes = self.rows_of(base);
-        let mut all = Bytes(payload);
-        let matrix = |base_bytes: &[u8]| {
-            let payload = if count == 1 { payload } else { all.bytes() };
-            let (factor, delta) = payload::decode(payload, rows, cols);
-            add(&base.dtype, base_bytes, &delta, factor, dtype)
-        };
-        let len = rows * cols * size(&base.dtype);
-        let result = if len == 0 { Vec::new() } else { base_bytes.chunks(len).flat_map(matrix).collect() };
-        assert!(count == 1 || all.0.is_empty());
-        result
+        changed((&base.dtype, self.rows_of(base)), dtype, matrices(shape, self.rows as usize), payload)
     }
 
     /// The bytes of the rows that are used, after checking that they are the right ones.
@@ -483,6 +482,25 @@ impl Link {
         assert_eq!(xxh3(&[bytes]), self.digest, "another base");
         bytes
     }
+}
+
+/// The bytes of `base` with the delta of `payload`, of so many matrices and of their rows and columns.
+fn changed(
+    base: (&str, &[u8]),
+    dtype: &str,
+    (count, rows, cols): (usize, usize, usize),
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut all = Bytes(payload);
+    let matrix = |bytes: &[u8]| {
+        let payload = if count == 1 { payload } else { all.bytes() };
+        let (factor, delta) = payload::decode(payload, rows, cols);
+        add(base.0, bytes, &delta, factor, dtype)
+    };
+    let len = rows * cols * size(base.0);
+    let result = if len == 0 { Vec::new() } else { base.1.chunks(len).flat_map(matrix).collect() };
+    assert!(count == 1 || all.0.is_empty());
+    result
 }
 
 /// How many matrices a tensor is, of which so many rows are used, and their rows and columns.
