@@ -178,7 +178,9 @@ fn alone(name: &str, tuned: TensorView<'_>, recipe: &Recipe) -> Result<Encoded> 
     let coded =
         Shared { base_name: None, ..Shared::new(name, name, base, tuned, rows) }.code(plan, tuned.dtype)?;
     let is_better = |coded: &Encoded| {
-        coded.relative_error.is_some_and(f64::is_finite) && coded.record.len() < exact.record.len()
+        // A record of few bytes for many weights is one that no reader takes.
+        let is_read = Record::read(name, &coded.record).is_ok();
+        coded.relative_error.is_some_and(f64::is_finite) && coded.record.len() < exact.record.len() && is_read
     };
     Ok(coded.filter(is_better).unwrap_or(exact))
 }

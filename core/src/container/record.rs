@@ -9,9 +9,8 @@ use crate::wire::{Reader, Writer};
 /// Elements that a tensor may have.
 const MAX_ELEMENTS: u64 = 1 << 40;
 const MAX_DIMENSIONS: u64 = 64;
-/// Elements for each byte of a payload where no base tells how large the tensor is: less than an eighth of a bit is
-/// nothing that a delta from zeros would take.
-const ALONE_ELEMENTS_PER_BYTE: usize = 64;
+/// Elements for each byte of a payload at most, where no base tells how large the tensor is.
+const ALONE_ELEMENTS_PER_BYTE: u64 = 64;
 
 /// How one tensor of the fine-tuned model comes back.
 #[derive(Debug)]
@@ -127,18 +126,12 @@ impl<'a> Record<'a> {
             _ => return Err(Error::unsupported(format!("record kind {id} is not known to this version"))),
         };
         input.finish("record")?;
-        let record = Self { dtype, shape, result, body };
-        match record.is_within_bounds() {
-            true => Ok(record),
-            false => Err(Error::limit(format!("{:?} of a payload that small, without a base", record.shape))),
+        if let Body::Alone { payload } = body
+            && elements.is_none_or(|n| n > payload.len() as u64 * ALONE_ELEMENTS_PER_BYTE)
+        {
+            return Err(Error::limit(format!("{shape:?} without a base, in {} bytes", payload.len())));
         }
-    }
-
-    /// Whether no reader has to take memory by the shape alone.
-    pub(crate) fn is_within_bounds(&self) -> bool {
-        let elements = || self.shape.iter().product::<usize>();
-        let most = |payload: &[u8]| payload.len().saturating_mul(ALONE_ELEMENTS_PER_BYTE);
-        !matches!(self.body, Body::Alone { payload } if elements() > most(payload))
+        Ok(Self { dtype, shape, result, body })
     }
 }
 
