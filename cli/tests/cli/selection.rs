@@ -15,7 +15,7 @@ fn coded(dir: &Path, words: &[&str]) -> BTreeMap<String, (String, String)> {
 }
 
 #[test]
-fn heads_are_exact_matrices_coded_and_vectors_coded_finely() {
+fn small_heads_are_exact_matrices_coded_and_vectors_coded_finely() {
     let dir = small_pair();
     let tensors = coded(dir.path(), &[]);
     assert_eq!(tensors["classifier.weight"].0, "raw");
