@@ -27,7 +27,7 @@ const LARGEST_VECTOR_STEP: f32 = 4.0;
 const HEAD_PART: f32 = 1.0 / 300.0;
 const NEW_PART: f32 = HEAD_PART / 4.0;
 /// The finest and the coarsest.
-const HEAD_STEPS: (f32, f32) = (0.05, 2.0);
+const HEAD_STEPS: (f32, f32) = (0.005, 2.0);
 
 /// Chooses a recipe for every tensor by its name, dtype and shape.
 ///
