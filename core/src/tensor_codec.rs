@@ -49,12 +49,14 @@ pub(crate) fn encode(
         Relation::Same { base } => (base, tuned.shape.first().copied().unwrap_or(1)),
         Relation::Resized { base, base_rows, rows } => (base, *base_rows.min(rows)),
         Relation::Reshaped { .. } | Relation::New => {
-            return alone(&link.name, tuned, selection.recipe_alone(&link.name, tuned.dtype, tuned.shape));
+            let recipe = selection.recipe_alone(&link.name, tuned.dtype, tuned.shape);
+            let recipe = selection.adapted(&link.name, (0, tuned.len()), recipe)?;
+            return alone(&link.name, tuned, &recipe);
         }
     };
     let base = base.get(base_name).ok_or_else(|| missing(base_name))?;
-    let recipe =
-        selection.adapted(&link.name, rows, selection.recipe(&link.name, tuned.dtype, tuned.shape))?;
+    let recipe = selection.recipe(&link.name, tuned.dtype, tuned.shape);
+    let recipe = selection.adapted(&link.name, (rows, tuned.len()), recipe)?;
     let dtype = if selection.keeps_base_dtype() && is_coded(base.dtype) { base.dtype } else { tuned.dtype };
     let shared = Shared { memory, ..Shared::new(&link.name, base_name, base, tuned, rows) };
     shared.encode(&recipe, dtype)

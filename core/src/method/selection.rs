@@ -21,11 +21,13 @@ const VECTOR_STEP: f32 = 0.25;
 /// The same in steps of the factors, where there are some, and the largest step of all: then few bytes count.
 const VECTOR_PART: f32 = 1.0 / 3.0;
 const LARGEST_VECTOR_STEP: f32 = 4.0;
-/// The step for matrices of heads, in root mean squares, for each square of the factors' step: of 6, 13 and 20 times the same
-/// step each was best at another size. Where a matrix has no base, its weights are the delta; what is no head may be anywhere
-/// in the model, and is finer.
+/// The step for a head's matrix of [`HEAD_WEIGHTS`], in root mean squares, for each square of the factors' step: of 6, 13 and 20
+/// times the same step each was best at another size. One of others has it times the fourth root of how many times more it
+/// has: bits of a small one are cheap. Where a matrix has no base, its weights are the delta; what is no head may be
+/// anywhere in the model, and is finer.
 const HEAD_PART: f32 = 1.0 / 300.0;
 const NEW_PART: f32 = HEAD_PART / 4.0;
+const HEAD_WEIGHTS: f32 = 524_288.0;
 /// The finest and the coarsest.
 const HEAD_STEPS: (f32, f32) = (0.005, 2.0);
 
@@ -39,7 +41,7 @@ const HEAD_STEPS: (f32, f32) = (0.005, 2.0);
 pub struct Selection {
     default: Recipe,
     vectors: Recipe,
-    /// For matrices of classification heads, and for others that the base does not have.
+    /// For matrices of classification heads, and for others that the base does not have; their steps follow their size.
     heads: Recipe,
     new: Recipe,
     /// For what is carried exactly: `raw`, or `lossless` where that is the default.
@@ -60,15 +62,10 @@ impl Selection {
         };
         let exact: Recipe =
             if let Action::Exact { .. } = default.action { default.clone() } else { "raw".parse()? };
-        let fine = |part: f32| match default.factors() {
-            Some((step, ..)) => {
-                format!("uniform step={}", (part * step * step).clamp(HEAD_STEPS.0, HEAD_STEPS.1)).parse()
-            }
-            None => Ok(exact.clone()),
-        };
+        let heads = if default.factors().is_some() { "uniform".parse()? } else { exact.clone() };
         Ok(Self {
-            heads: fine(HEAD_PART)?,
-            new: fine(NEW_PART)?,
+            new: heads.clone(),
+            heads,
             vectors: format!("uniform step={vector_step}").parse()?,
             default,
             exact,
@@ -137,17 +134,33 @@ impl Selection {
         self.predecessor
     }
 
-    /// `recipe`, which [`Self::recipe`] chose, as the place of the tensor `name` in the model asks for.
-    pub(crate) fn adapted<'a>(&self, name: &str, rows: usize, recipe: &'a Recipe) -> Result<Cow<'a, Recipe>> {
-        match recipe.factors() {
-            Some((step, rank, rest)) if std::ptr::eq(recipe, &self.default) => {
-                let coarseness = self.roles.coarseness(name, rows);
-                // What is finer than the first layer has a rest only where that has one.
-                let (step, rest) = (step * coarseness, rest * (coarseness / FIRST_LAYER).min(1.0));
-                Ok(Cow::Owned(format!("factors step={step} rank={rank} rest={rest}").parse()?))
-            }
-            _ => Ok(Cow::Borrowed(recipe)),
-        }
+    /// `recipe`, which this selection chose, as the place of the tensor `name` in the model and its size ask for: so many rows and
+    /// weights.
+    pub(crate) fn adapted<'a>(
+        &self,
+        name: &str,
+        (rows, weights): (usize, usize),
+        recipe: &'a Recipe,
+    ) -> Result<Cow<'a, Recipe>> {
+        let Some((step, rank, rest)) = self.default.factors() else { return Ok(Cow::Borrowed(recipe)) };
+        let fine = |part: f32| {
+            let step = part * step * step * (weights as f32 / HEAD_WEIGHTS).sqrt().sqrt();
+            format!("uniform step={}", step.clamp(HEAD_STEPS.0, HEAD_STEPS.1))
+        };
+        let is = |own: &Recipe| std::ptr::eq(recipe, own);
+        let adapted = if is(&self.default) {
+            let coarseness = self.roles.coarseness(name, rows);
+            // What is finer than the first layer has a rest only where that has one.
+            let (step, rest) = (step * coarseness, rest * (coarseness / FIRST_LAYER).min(1.0));
+            format!("factors step={step} rank={rank} rest={rest}")
+        } else if is(&self.heads) {
+            fine(HEAD_PART)
+        } else if is(&self.new) {
+            fine(NEW_PART)
+        } else {
+            return Ok(Cow::Borrowed(recipe));
+        };
+        Ok(Cow::Owned(adapted.parse()?))
     }
 
     /// The recipe for a tensor that the base has, too.
@@ -235,7 +248,7 @@ mod tests {
             names.map(|name| {
                 let shape = [64, 64];
                 let recipe = selection.recipe(name, Dtype::F32, &shape);
-                let (step, _, rest) = selection.adapted(name, 64, recipe).unwrap().factors().unwrap();
+                let (step, _, rest) = selection.adapted(name, (64, 4096), recipe).unwrap().factors().unwrap();
                 step < rest
             })
         };
