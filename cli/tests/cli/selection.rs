@@ -15,10 +15,13 @@ fn coded(dir: &Path, words: &[&str]) -> BTreeMap<String, (String, String)> {
 }
 
 #[test]
-fn small_heads_are_exact_matrices_coded_and_vectors_coded_finely() {
+fn matrices_are_coded_vectors_and_heads_finely_or_heads_exactly() {
     let dir = small_pair();
+    for words in [&["--method", "dct"][..], &["--exclude", "classifier.*"]] {
+        assert_eq!(coded(dir.path(), words)["classifier.weight"].0, "raw", "{words:?}");
+    }
     let tensors = coded(dir.path(), &[]);
-    assert_eq!(tensors["classifier.weight"].0, "raw");
+    assert!(tensors["classifier.weight"].1.contains("uniform"), "{tensors:?}");
     assert!(tensors["layer.0.mlp.weight"].1.starts_with("factors step="), "{tensors:?}");
     assert!(tensors["layer.0.norm.weight"].1.contains("uniform"));
 }
