@@ -1,9 +1,10 @@
 //! How finely a tensor deserves to be coded, by its place in the model.
 //!
 //! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
-//! What reads the input is the first of all. The table that gives the logits of a language model is read as it is, but few of
-//! its rows matter at a time. Of a table of tokens an input sees few rows. Both have the fewer of them the more there are. In a layer, the values and the output of
-//! attention are few weights that all tokens go through; where it looks matters less. Few tokens go through an expert.
+//! What reads the input is the first of all. The table that gives the logits of a language model is read as it is, but few
+//! of its rows matter at a time. Of a table of tokens an input sees few rows. Both see the fewer of them the more there are.
+//! In a layer, the values and the output of attention are few weights that all tokens go through; where it looks matters
+//! less. Few tokens go through an expert.
 
 use std::collections::BTreeMap;
 
