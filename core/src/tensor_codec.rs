@@ -174,17 +174,21 @@ fn raw(name: &str, tuned: TensorView<'_>) -> Encoded {
 fn alone(name: &str, tuned: TensorView<'_>, recipe: &Recipe) -> Result<Encoded> {
     let exact = raw(name, tuned);
     let Action::Code(plan) = &recipe.action else { return Ok(exact) };
-    let zeros = vec![0; tuned.bytes.len()];
-    let base = TensorView { bytes: &zeros, ..tuned };
-    let rows = tuned.shape.first().copied().unwrap_or(1);
-    let coded =
-        Shared { base_name: None, ..Shared::new(name, name, base, tuned, rows) }.code(plan, tuned.dtype)?;
-    let is_better = |coded: &Encoded| {
-        // A record of few bytes for many weights is one that no reader takes.
-        let is_read = Record::read(name, &coded.record).is_ok();
-        coded.relative_error.is_some_and(f64::is_finite) && coded.record.len() < exact.record.len() && is_read
-    };
-    Ok(coded.filter(is_better).unwrap_or(exact))
+    let (dtype, zeros) = (tuned.dtype, vec![0; tuned.bytes.len()]);
+    let matrices = Matrices::of(tuned.shape, tuned.shape.first().copied().unwrap_or(1));
+    let pair = Pair { base: (dtype, &zeros), finetuned: (dtype, tuned.bytes), matrices, memory: None };
+    let mut hasher = Digest::default();
+    let coded = encode_delta(&pair, &plan.for_own(digest(name.as_bytes())), dtype, &mut |bytes| {
+        hasher.write(bytes);
+        Ok(())
+    })?;
+    let Some(Coded { payload, energy, error }) = coded else { return Ok(exact) };
+    let relative_error = error / energy;
+    let coded = finish(name, tuned, dtype, Body::Alone { payload: &payload }, hasher.finish());
+    // A record of few bytes for many weights is one that no reader takes.
+    let is_read = Record::read(name, &coded.record).is_ok();
+    let is_better = relative_error.is_finite() && coded.record.len() < exact.record.len() && is_read;
+    Ok(if is_better { Encoded { relative_error: Some(relative_error), ..coded } } else { exact })
 }
 
 fn finish(name: &str, tuned: TensorView<'_>, dtype: Dtype, body: Body<'_>, result: u64) -> Encoded {
@@ -204,8 +208,7 @@ struct Shared<'a> {
     tuned: TensorView<'a>,
     rows: usize,
     base: (Dtype, &'a [u8]),
-    /// None where the base is zeros.
-    base_name: Option<&'a str>,
+    base_name: &'a str,
     /// The tuned tensor's bytes of those rows, and of the rows after them.
     head: &'a [u8],
     tail: &'a [u8],
@@ -225,8 +228,7 @@ impl<'a> Shared<'a> {
             view.bytes.split_at((row * rows).min(view.bytes.len()))
         };
         let (head, tail) = part(tuned);
-        let base = (base.dtype, part(base).0);
-        Self { name, tuned, rows, base, base_name: Some(base_name), head, tail, memory: None }
+        Self { name, tuned, rows, base: (base.dtype, part(base).0), base_name, head, tail, memory: None }
     }
 
     /// The smallest record that the recipe allows.
@@ -288,12 +290,7 @@ impl<'a> Shared<'a> {
     }
 
     fn link(&self, digest: u64) -> BaseLink {
-        BaseLink {
-            name: self.base_name.unwrap_or_default().to_owned(),
-            dtype: self.base.0,
-            rows: self.rows,
-            digest,
-        }
+        BaseLink { name: self.base_name.to_owned(), dtype: self.base.0, rows: self.rows, digest }
     }
 
     /// The base itself: the truth, or a choice (`lossy`).
@@ -405,11 +402,8 @@ impl<'a> Shared<'a> {
         })?;
         let Some(Coded { payload, energy, error }) = coded else { return Ok(None) };
         let tail = planes::encode(self.tail, plane_count(dtype));
-        let link = self.base_name.map(|_| self.link(check.base_hasher.finish()));
-        let body = match link {
-            Some(link) => Body::Delta { link, payload: &payload, tail: &tail },
-            None => Body::Alone { payload: &payload },
-        };
+        let link = self.link(check.base_hasher.finish());
+        let body = Body::Delta { link, payload: &payload, tail: &tail };
         let relative_error = Some(error / energy);
         let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
         Ok(Some(Encoded { relative_error, ..encoded }))

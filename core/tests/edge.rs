@@ -535,6 +535,7 @@ fn what_the_base_does_not_have_is_coded_finely_beside_factors_and_else_exact() {
     for recipe in ["dct", "bitdelta", "zero", "uniform"] {
         assert_exact(&trip(new(recipe)), &names);
     }
+    assert_exact(&trip(Selection::predecessor(recipe("dct block=16")).unwrap()), &names);
 }
 
 fn recipe(text: &str) -> Recipe {

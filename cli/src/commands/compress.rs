@@ -58,9 +58,10 @@ pub(crate) struct CompressArgs {
 }
 
 const AFTER_HELP: &str = "\
-Matrices are stored by the chosen method, 1-D tensors by a fine uniform quantiser. Classification heads, and what the \
-base does not have, are stored exactly (--exclude does that for more); auto and factors store matrices of them by a fine \
-uniform quantiser. Side files (config, tokenizer) travel inside the file. In the table, bpw is bits per weight, and rel. error is \
+Matrices are stored by the chosen method, 1-D tensors by a fine uniform quantiser. So are, with auto and factors, matrices of \
+classification heads and those that the base does not have; other methods store heads and what is new exactly, and \
+--exclude does so for all that matches. Side files (config, tokenizer) travel inside the file. In the table, bpw is \
+bits per weight, and rel. error is \
 ||result - finetuned||^2 / ||finetuned - base||^2: 0 is exact, 1 is as far off as the base itself (or as zeros, where \
 there is none).
 

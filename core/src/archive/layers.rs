@@ -105,7 +105,7 @@ fn encode(layer: &Archive, base: &Checkpoint, finetuned: &Checkpoint, name: &str
     let gone = |name: &str| Error::corrupt(format!("{name} is gone"));
     let record = layer.record(name)?;
     let tuned = finetuned.get(name).ok_or_else(|| gone(name))?;
-    // So it is for a tensor that is tied to another one, which is refined in its place.
+    // A tied tensor has the digest of the fine-tuned one, too: what it is tied to is refined in its place.
     if record.dtype == tuned.dtype && record.result == digest(tuned.bytes) {
         return Ok(None);
     }

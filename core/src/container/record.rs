@@ -102,9 +102,9 @@ impl<'a> Record<'a> {
             .map(|_| input.varint_to(MAX_ELEMENTS, "dimension"))
             .collect::<Result<Vec<_>>>()?;
         let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
-        if elements.is_none_or(|n| n > MAX_ELEMENTS) {
+        let Some(elements) = elements.filter(|&n| n <= MAX_ELEMENTS) else {
             return Err(Error::limit(format!("shape {shape:?} has more than 2^40 elements")));
-        }
+        };
         let result = input.u64("digest of the result")?;
         let body = match id {
             0 => Body::Raw { planes: input.bytes("raw planes")? },
@@ -127,7 +127,7 @@ impl<'a> Record<'a> {
         };
         input.finish("record")?;
         if let Body::Alone { payload } = body
-            && elements.is_none_or(|n| n > payload.len() as u64 * ALONE_ELEMENTS_PER_BYTE)
+            && elements > payload.len() as u64 * ALONE_ELEMENTS_PER_BYTE
         {
             return Err(Error::limit(format!("{shape:?} without a base, in {} bytes", payload.len())));
         }

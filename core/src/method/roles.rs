@@ -68,7 +68,7 @@ impl Roles {
             false => (is_table || has_part(name, ENCODER_TABLES)).then_some(TABLE),
         };
         if let Some((of_table, usual)) = of_table {
-            return of_table * (rows as f32 / usual).sqrt().sqrt();
+            return of_table * by_number(rows, usual);
         }
         if has_part(name, INPUTS) {
             return INPUT;
@@ -101,6 +101,12 @@ fn layer(name: &str) -> Option<(&str, u32)> {
     None
 }
 
+/// What a step is times where there are `n` and not the usual number of rows, or weights, of which each counts the less the
+/// more there are: the fourth root of how many times more.
+pub(super) fn by_number(n: usize, usual: f32) -> f32 {
+    (n as f32 / usual).sqrt().sqrt()
+}
+
 /// Whether one of the `parts` is between dots in `name`.
 pub(super) fn has_part(name: &str, parts: &[&str]) -> bool {
     name.split('.').any(|part| parts.contains(&part))
@@ -116,7 +122,7 @@ mod tests {
             ["h.0.attn.weight", "h.1.attn.weight", "h.10.attn.weight", "wte.weight", "lm_head.weight"];
         let roles = Roles::of(names.into_iter());
         let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name, 32_000)).collect();
-        assert_eq!(found[..4], [0.8, 0.85, 1.3, TABLE.0]);
+        assert_eq!(found, [0.8, 0.85, 1.3, TABLE.0, OUTPUT.0 * by_number(32_000, OUTPUT.1)]);
         assert_eq!(roles.coarseness("ln_f.weight", 32_000), 1.0);
     }
 

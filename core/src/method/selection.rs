@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use glob::Pattern;
 
-use super::roles::{FIRST_LAYER, Roles, has_part};
+use super::roles::{FIRST_LAYER, Roles, by_number, has_part};
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Matrices, is_coded};
@@ -144,7 +144,7 @@ impl Selection {
     ) -> Result<Cow<'a, Recipe>> {
         let Some((step, rank, rest)) = self.default.factors() else { return Ok(Cow::Borrowed(recipe)) };
         let fine = |part: f32| {
-            let step = part * step * step * (weights as f32 / HEAD_WEIGHTS).sqrt().sqrt();
+            let step = part * step * step * by_number(weights, HEAD_WEIGHTS);
             format!("uniform step={}", step.clamp(HEAD_STEPS.0, HEAD_STEPS.1))
         };
         let is = |own: &Recipe| std::ptr::eq(recipe, own);
@@ -169,8 +169,11 @@ impl Selection {
         self.choose(name, dtype, shape, own)
     }
 
-    /// The recipe for a tensor that the base does not have.
+    /// The recipe for a tensor that the base does not have. The predecessor took it as it was.
     pub(crate) fn recipe_alone(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
+        if self.predecessor {
+            return &self.exact;
+        }
         self.choose(name, dtype, shape, Some(if is_head(name) { &self.heads } else { &self.new }))
     }
 
