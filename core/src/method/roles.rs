@@ -8,19 +8,58 @@
 
 use std::collections::BTreeMap;
 
-use super::selection::is_head;
-
-/// Tables of tokens: of encoders, and of models that may give logits by the same table.
-const ENCODER_TABLES: &[&str] = &["word_embeddings"];
-const TABLES: &[&str] = &["embed_tokens", "wte", "shared", "tok_embeddings"];
-/// Tables whose products are logits.
-const OUTPUTS: &[&str] = &["lm_head", "embed_out"];
+/// Parts of names that make a tensor part of a classification head.
+const HEADS: &[&str] = &[
+    "classifier",
+    "pre_classifier",
+    "classification_head",
+    "score",
+    "qa_outputs",
+    "head",
+    "heads",
+    "logits",
+    "logits_proj",
+];
+/// Modules that are tables of tokens. One inside of a module `embeddings` is that of an encoder.
+const TABLES: &[&str] = &[
+    "embed_tokens",
+    "embed_in",
+    "wte",
+    "shared",
+    "tok_embeddings",
+    "token_embedding",
+    "word_embedding",
+    "word_embeddings",
+    EMBEDDINGS,
+];
+const EMBEDDINGS: &str = "embeddings";
+/// Modules outside of layers that make logits. Of `predictions` there is a bias alone.
+const OUTPUTS: &[&str] =
+    &["lm_head", "embed_out", "output", "decoder", "vocab_projector", "proj_out", "predictions"];
 /// What makes vectors of an image.
-const INPUTS: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding"];
+const INPUTS: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding", "embedder"];
 
-/// The values of attention and its output, which is two parts in the names of BERT.
-const VALUES: &[&str] = &["value", "v_proj", "v_lin", "o_proj", "out_proj", "out_lin"];
-const ATTENTION_OUTPUT: &str = "attention.output.dense.";
+/// Modules of an attention that make its values, and its output of them. The last ones may be anything elsewhere.
+const VALUES: &[&str] = &[
+    "value",
+    "value_proj",
+    "v_proj",
+    "v_lin",
+    "v",
+    "wv",
+    "to_v",
+    "o_proj",
+    "out_proj",
+    "out_lin",
+    "o",
+    "wo",
+    "to_out",
+    "output",
+    "dense",
+    "proj",
+    "projection",
+    "c_proj",
+];
 const EXPERTS: &[&str] = &["experts"];
 
 /// For a table that gives logits, and one that does not, of so many tokens; for one of others, times the fourth root of how many
@@ -41,33 +80,34 @@ const EXPERT: f32 = 1.8;
 pub(super) struct Roles {
     /// The number of the last layer in each stack: `model.layers.` of `model.layers.7.mlp.weight`.
     last: BTreeMap<String, u32>,
-    /// Whether a table of tokens gives the logits, too.
-    tied: bool,
+    /// Whether a table of tokens gives the logits, too: that of a decoder without head and output, and that of an encoder
+    /// which has the bias of an output, but not its matrix.
+    tied_decoder: bool,
+    tied_encoder: bool,
 }
 
 impl Roles {
     /// The roles in a model of these tensors, of which each is named once.
     pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let mut last = BTreeMap::new();
-        let mut tied = true;
+        let (mut head, mut output, mut output_bias) = (false, false, false);
         for name in names {
-            tied &= !is_head(name) && !has_part(name, OUTPUTS);
+            head |= is_head(name);
+            match name.ends_with(".bias") {
+                true => output_bias |= is_output(name),
+                false => output |= is_output(name),
+            }
             if let Some((stack, layer)) = layer(name) {
                 let last = last.entry(stack.to_owned()).or_insert(layer);
                 *last = layer.max(*last);
             }
         }
-        Self { last, tied }
+        Self { last, tied_decoder: !head && !output, tied_encoder: output_bias && !output }
     }
 
     /// How many times the standard step is right for the matrix `name` of that many rows.
     pub(super) fn coarseness(&self, name: &str, rows: usize) -> f32 {
-        let is_table = has_part(name, TABLES);
-        let of_table = match has_part(name, OUTPUTS) || is_table && self.tied {
-            true => Some(OUTPUT),
-            false => (is_table || has_part(name, ENCODER_TABLES)).then_some(TABLE),
-        };
-        if let Some((of_table, usual)) = of_table {
+        if let Some((of_table, usual)) = self.table(name) {
             return of_table * by_number(rows, usual);
         }
         if has_part(name, INPUTS) {
@@ -79,14 +119,44 @@ impl Roles {
             }
             _ => 1.0,
         };
-        let is_value = has_part(name, VALUES) || name.contains(ATTENTION_OUTPUT);
-        let of_part = match (has_part(name, EXPERTS), is_value) {
+        let of_part = match (has_part(name, EXPERTS), is_value(name)) {
             (true, _) => EXPERT,
             (_, true) => VALUE,
             _ => 1.0,
         };
         of_part * of_layer
     }
+
+    /// [`OUTPUT`] or [`TABLE`], if `name` is one.
+    fn table(&self, name: &str) -> Option<(f32, f32)> {
+        let module = module(name);
+        if !TABLES.contains(&module) {
+            return (is_output(name) || is_head(name)).then_some(OUTPUT);
+        }
+        let is_encoder = module != EMBEDDINGS && has_part(name, &[EMBEDDINGS]);
+        let is_tied = if is_encoder { self.tied_encoder } else { self.tied_decoder };
+        Some(if is_tied { OUTPUT } else { TABLE })
+    }
+}
+
+/// Whether `name` is part of a classification head, or a table of logits that is called so.
+pub(super) fn is_head(name: &str) -> bool {
+    has_part(name, HEADS)
+}
+
+fn is_output(name: &str) -> bool {
+    layer(name).is_none() && OUTPUTS.contains(&module(name))
+}
+
+fn is_value(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    VALUES.contains(&module(&name)) && ["attn", "attention"].iter().any(|part| name.contains(part))
+}
+
+/// The module that has the tensor `name`: the last part that is neither a number nor what it is there.
+fn module(name: &str) -> &str {
+    let is_module = |part: &&str| !matches!(*part, "weight" | "bias") && part.parse::<u32>().is_err();
+    name.rsplit('.').find(is_module).unwrap_or_default()
 }
 
 /// The stack and the number of the layer that `name` is in: what is before the first part that is a number, and that.
@@ -108,7 +178,7 @@ pub(super) fn by_number(n: usize, usual: f32) -> f32 {
 }
 
 /// Whether one of the `parts` is between dots in `name`.
-pub(super) fn has_part(name: &str, parts: &[&str]) -> bool {
+fn has_part(name: &str, parts: &[&str]) -> bool {
     name.split('.').any(|part| parts.contains(&part))
 }
 
@@ -135,9 +205,22 @@ mod tests {
         for part in ["attention.self.query", "attention.k_proj", "output.dense", "mlp.fc1"] {
             assert_eq!(coarseness(part), FIRST_LAYER, "{part}");
         }
-        for part in ["attention.self.value", "self_attn.v_proj", "attention.output.dense", "self_attn.o_proj"]
-        {
+        for part in [
+            "attention.self.value",
+            "attention.self.value_proj",
+            "attention.output.dense",
+            "attention.dense",
+            "self_attn.v_proj",
+            "self_attn.o_proj",
+            "SelfAttention.v",
+            "attn.c_proj",
+            "attn.Wo",
+            "attn1.to_out.0",
+        ] {
             assert_eq!(coarseness(part), FIRST_LAYER * VALUE, "{part}");
+        }
+        for part in ["mlp.c_proj", "mlp.Wo", "feed_forward.value", "mlp.dense", "attention.query_key_value"] {
+            assert_eq!(coarseness(part), FIRST_LAYER, "{part}");
         }
     }
 
@@ -150,16 +233,43 @@ mod tests {
         assert_eq!(roles.coarseness("model.layers.0.mlp.shared_expert.w1.weight", 96), 1.0);
     }
 
+    /// Names of transformers' models, of which a part tells the role of the first.
     #[test]
     fn a_table_that_gives_logits_is_fine() {
-        let tied = Roles::of(["model.embed_tokens.weight", "model.layers.0.mlp.weight"].into_iter());
-        assert_eq!(tied.coarseness("model.embed_tokens.weight", 4_096), OUTPUT.0);
-        assert_eq!(tied.coarseness("model.embed_tokens.weight", 16 * 4_096), 2.0 * OUTPUT.0);
-        assert_eq!(tied.coarseness("lm_head.weight", 4_096), OUTPUT.0);
-        assert_eq!(tied.coarseness("model.layers.0.mlp.weight", 32_000), 1.0);
-        let classifier =
-            Roles::of(["bert.embeddings.word_embeddings.weight", "classifier.weight"].into_iter());
-        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 32_000), TABLE.0);
-        assert_eq!(classifier.coarseness("bert.embeddings.word_embeddings.weight", 2_000), TABLE.0 / 2.0);
+        let gives_logits: [&[&str]; 9] = [
+            &["model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"],
+            &["lm_head.weight", "model.embed_tokens.weight"],
+            &["transformer.wte.weight"],
+            &["transformer.word_embeddings.weight"],
+            &["backbone.embeddings.weight"],
+            &["embed_out.weight", "gpt_neox.embed_in.weight"],
+            &["head.weight", "rwkv.embeddings.weight"],
+            &["bert.embeddings.word_embeddings.weight", "cls.predictions.bias"],
+            &["roberta.embeddings.word_embeddings.weight", "lm_head.bias", "lm_head.dense.weight"],
+        ];
+        let gives_none: [&[&str]; 8] = [
+            &["model.embed_tokens.weight", "lm_head.weight"],
+            &["model.embed_tokens.weight", "score.weight"],
+            &["gpt_neox.embed_in.weight", "embed_out.weight"],
+            &["rwkv.embeddings.weight", "head.weight"],
+            &["embeddings.word_embeddings.weight", "encoder.layer.0.output.dense.weight"],
+            &["bert.embeddings.word_embeddings.weight", "classifier.weight", "classifier.bias"],
+            &[
+                "bert.embeddings.word_embeddings.weight",
+                "cls.predictions.bias",
+                "cls.predictions.decoder.weight",
+            ],
+            &["text_model.embeddings.token_embedding.weight"],
+        ];
+        let coarseness = |names: &[&str], rows| Roles::of(names.iter().copied()).coarseness(names[0], rows);
+        for names in gives_logits {
+            assert_eq!(coarseness(names, 4_096), OUTPUT.0, "{names:?}");
+            assert_eq!(coarseness(names, 16 * 4_096), 2.0 * OUTPUT.0, "{names:?}");
+        }
+        for names in gives_none {
+            assert_eq!(coarseness(names, 32_000), TABLE.0, "{names:?}");
+            assert_eq!(coarseness(names, 2_000), TABLE.0 / 2.0, "{names:?}");
+        }
+        assert_eq!(coarseness(&["lm_head.dense.weight", "lm_head.bias"], 768), 1.0);
     }
 }

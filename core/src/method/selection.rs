@@ -4,14 +4,10 @@ use std::borrow::Cow;
 
 use glob::Pattern;
 
-use super::roles::{FIRST_LAYER, Roles, by_number, has_part};
+use super::roles::{FIRST_LAYER, Roles, by_number, is_head};
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Matrices, is_coded};
-
-/// Components of a tensor's name that make it part of a classification head.
-const HEADS: &[&str] =
-    &["classifier", "classification_head", "score", "qa_outputs", "head", "heads", "logits"];
 
 /// Parts of names that the predecessor left alone.
 const PREDECESSOR_SKIPS: &[&str] = &["classifier", "pooler", "head"];
@@ -30,6 +26,9 @@ const NEW_PART: f32 = HEAD_PART / 4.0;
 const HEAD_WEIGHTS: f32 = 524_288.0;
 /// The finest and the coarsest.
 const HEAD_STEPS: (f32, f32) = (0.005, 2.0);
+
+/// A head of so many rows is a table of logits, of a language model, and coded as such.
+const LOGITS: usize = 4_096;
 
 /// Chooses a recipe for every tensor by its name, dtype and shape.
 ///
@@ -165,7 +164,7 @@ impl Selection {
 
     /// The recipe for a tensor that the base has, too.
     pub fn recipe(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
-        let own = (self.include.is_empty() && is_head(name)).then_some(&self.heads);
+        let own = (self.include.is_empty() && is_head(name) && rows(shape) < LOGITS).then_some(&self.heads);
         self.choose(name, dtype, shape, own)
     }
 
@@ -222,14 +221,13 @@ impl Selection {
     }
 }
 
-fn is_matrix(shape: &[usize]) -> bool {
-    let Matrices { rows, cols, .. } = Matrices::of(shape, shape.first().copied().unwrap_or(1));
-    rows > 1 && cols > 1
+fn rows(shape: &[usize]) -> usize {
+    shape.first().copied().unwrap_or(1)
 }
 
-/// Whether the tensor is part of a classification head.
-pub(super) fn is_head(name: &str) -> bool {
-    has_part(name, HEADS)
+fn is_matrix(shape: &[usize]) -> bool {
+    let Matrices { rows, cols, .. } = Matrices::of(shape, rows(shape));
+    rows > 1 && cols > 1
 }
 
 fn pattern(glob: &str) -> Result<Pattern> {
