@@ -27,8 +27,9 @@ const HEAD_WEIGHTS: f32 = 524_288.0;
 /// The finest and the coarsest.
 const HEAD_STEPS: (f32, f32) = (0.005, 2.0);
 
-/// A head of so many rows is a table of logits, of a language model, and coded as such.
-const LOGITS: usize = 4_096;
+/// From so many rows on a matrix of a head that the base has, too, is coded by factors, as a table that gives logits: its delta
+/// has few directions for its size.
+const LARGE_HEAD: usize = 64;
 
 /// Chooses a recipe for every tensor by its name, dtype and shape.
 ///
@@ -164,7 +165,8 @@ impl Selection {
 
     /// The recipe for a tensor that the base has, too.
     pub fn recipe(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
-        let own = (self.include.is_empty() && is_head(name) && rows(shape) < LOGITS).then_some(&self.heads);
+        let is_large = self.default.factors().is_some() && rows(shape) >= LARGE_HEAD;
+        let own = (self.include.is_empty() && is_head(name) && !is_large).then_some(&self.heads);
         self.choose(name, dtype, shape, own)
     }
 
@@ -239,6 +241,24 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_large_head_is_coded_as_a_table_of_logits() {
+        let of = |method: &str, name: &str, rows: usize| {
+            let selection = Selection::new(method.parse().unwrap()).unwrap();
+            let recipe = selection.recipe(name, Dtype::F32, &[rows, 768]);
+            let recipe = selection.adapted(name, (rows, rows * 768), recipe).unwrap();
+            recipe.to_string().split_whitespace().next().unwrap().to_owned()
+        };
+        for (name, rows, method) in [
+            ("classifier.out_proj.weight", 10, "uniform"),
+            ("classifier.dense.weight", 768, "factors"),
+            ("head.weight", 50_277, "factors"),
+        ] {
+            assert_eq!(of("factors step=13", name, rows), method, "{name}");
+            assert_eq!(of("dct", name, rows), "raw", "{name}");
+        }
+    }
 
     #[test]
     fn a_table_finer_than_the_layers_has_a_rest_only_where_they_have() {
