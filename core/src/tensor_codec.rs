@@ -141,8 +141,15 @@ fn decode_into(record: &Record<'_>, base: (Dtype, &[u8]), out: &mut [u8]) -> Res
     }
 }
 
-/// Sums of squares of a sample of (finetuned - base) and of the base, for matrices; `None` for what tells nothing.
-pub(crate) fn sample_distance(base: TensorView<'_>, finetuned: TensorView<'_>) -> Option<(f64, f64)> {
+/// Some weights of a matrix: sums of squares of (finetuned - base) and of the base.
+pub(crate) struct Sample {
+    pub(crate) weights: usize,
+    pub(crate) difference: f64,
+    pub(crate) size: f64,
+}
+
+/// A sample of a matrix; `None` for what tells nothing.
+pub(crate) fn sample(base: TensorView<'_>, finetuned: TensorView<'_>) -> Option<Sample> {
     // Runs, because every page that is touched is read from the disk.
     const RUNS: usize = 16;
     const RUN: usize = 256;
@@ -161,7 +168,8 @@ pub(crate) fn sample_distance(base: TensorView<'_>, finetuned: TensorView<'_>) -
     let zeros = vec![0; base_bytes.len()];
     delta::diff((base.dtype, &base_bytes), (finetuned.dtype, &tuned_bytes), &mut difference).ok()?;
     delta::diff((base.dtype, &zeros), (base.dtype, &base_bytes), &mut size).ok()?;
-    Some((energy(&difference), energy(&size))).filter(|(d, s)| d.is_finite() && s.is_finite())
+    let sample = Sample { weights: size.len(), difference: energy(&difference), size: energy(&size) };
+    Some(sample).filter(|sample| sample.difference.is_finite() && sample.size.is_finite())
 }
 
 /// A tensor carried exactly.

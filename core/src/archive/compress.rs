@@ -16,7 +16,7 @@ use crate::method::rate::{self, Facts, Outcome};
 use crate::output;
 use crate::pair::{Link as PairLink, Pairing, Relation, pair};
 use crate::tensor::TensorInfo;
-use crate::tensor_codec::{Encoded, encode};
+use crate::tensor_codec::{Encoded, encode, sample};
 use crate::transform::Memory;
 
 /// Above this relative distance a delta is larger than the model itself: the two are not related.
@@ -50,8 +50,8 @@ pub fn compress(
     let pairing = pair(&base_infos, &infos);
     check_names(&infos)?;
     check_output(output, base, finetuned, options)?;
-    let distance = check_related(base, finetuned, &pairing, options)?;
-    let job = Job { base, finetuned, pairing, side_entries: side_entries(base, finetuned)? };
+    let (distance, strengths) = check_related(base, finetuned, &pairing, options)?;
+    let job = Job { base, finetuned, pairing, strengths, side_entries: side_entries(base, finetuned)? };
     let (mut summary, file) = match options.selection.default_recipe().target() {
         Some(target) => {
             let bytes = finetuned.weight_bytes();
@@ -102,6 +102,7 @@ struct Job<'a> {
     base: &'a Checkpoint,
     finetuned: &'a Checkpoint,
     pairing: Pairing,
+    strengths: Strengths,
     /// Names and contents of the entries that hold no tensor.
     side_entries: Vec<(String, Vec<u8>)>,
 }
@@ -115,12 +116,12 @@ impl Job<'_> {
         memory: Option<&Memory>,
         progress: &dyn Progress,
     ) -> Result<(Summary, Sealed)> {
-        let Self { base, finetuned, pairing, side_entries, .. } = self;
+        let Self { base, finetuned, pairing, strengths, side_entries } = self;
         let mut file = FileWriter::create(&output::parent(output))?;
         let ties = Ties::find(finetuned, pairing, selection);
         let names = pairing.links.iter().map(|link| link.name.as_str());
         let recipe = selection.default_recipe().to_string();
-        let selection = selection.for_model(names.filter(|name| ties.target(name).is_none()));
+        let selection = selection.for_model(names.filter(|name| ties.target(name).is_none()), strengths);
         let mut notes = notes(base, finetuned, pairing, &ties);
         let mut tensors = Vec::with_capacity(pairing.links.len());
         let mut add = |link: &PairLink, encoded: Encoded| {
@@ -227,27 +228,35 @@ fn outcome(summary: &Summary) -> Outcome {
     Outcome { bytes: summary.output_bytes, error }
 }
 
+/// Root mean squares of the deltas of matrices, from samples.
+type Strengths = BTreeMap<String, f32>;
+
 /// Refuses a pair whose difference is as large as the base: coding it would cost more than the model itself. Gives the
-/// difference's part of the base, as norms.
+/// difference's part of the base, as norms, and how strong it is in each matrix.
 fn check_related(
     base: &Checkpoint,
     finetuned: &Checkpoint,
     pairing: &Pairing,
     options: &CompressOptions,
-) -> Result<f64> {
-    let sums = pairing.links.iter().filter_map(|link| {
-        let Relation::Same { base: name } = &link.relation else { return None };
-        let sums = crate::tensor_codec::sample_distance(base.get(name)?, finetuned.get(&link.name)?);
+) -> Result<(f64, Strengths)> {
+    let mut strengths = Strengths::new();
+    let (mut difference, mut size) = (0.0f64, 0.0);
+    for link in &pairing.links {
+        let Relation::Same { base: name } = &link.relation else { continue };
+        let Some((base_tensor, tuned)) = base.get(name).zip(finetuned.get(&link.name)) else { continue };
+        if let Some(sample) = sample(base_tensor, tuned) {
+            strengths.insert(link.name.clone(), (sample.difference / sample.weights as f64).sqrt() as f32);
+            difference += sample.difference;
+            size += sample.size;
+        }
         // The system maps much more than the few pages that are looked at.
         [base, finetuned].iter().for_each(|checkpoint| checkpoint.release());
-        sums
-    });
-    let (difference, size) = sums.fold((0.0, 0.0), |(d, w), (dd, ww)| (d + dd, w + ww));
+    }
     let distance = (difference / size).sqrt();
     if options.force_unrelated || distance <= MAX_DISTANCE || (size == 0.0 && difference == 0.0) {
         let related = pairing.links.iter().any(|link| link.relation.reference().is_some());
         if related || options.force_unrelated {
-            return Ok(if distance.is_finite() { distance } else { 0.0 });
+            return Ok((if distance.is_finite() { distance } else { 0.0 }, strengths));
         }
         return Err(Error::mismatch(format!(
             "no tensor of {} corresponds in name and shape to one of {}: is this the right base? \

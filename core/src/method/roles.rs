@@ -62,11 +62,20 @@ const VALUES: &[&str] = &[
 ];
 const EXPERTS: &[&str] = &["experts"];
 
-/// For a table that gives logits, and one that does not, of so many tokens; for one of others, times the fourth root of how many
-/// times more it has.
-const OUTPUT: (f32, f32) = (0.4, 4_096.0);
-const TABLE: (f32, f32) = (1.5, 32_000.0);
-const INPUT: f32 = 0.4;
+/// A table, or what reads the input.
+#[derive(Clone, Copy)]
+struct Place {
+    coarseness: f32,
+    /// For so many tokens; for another number, times the fourth root of how many times more there are.
+    tokens: Option<f32>,
+    /// How strong its delta usually is beside those of the layers.
+    strength: f32,
+}
+
+/// A table that gives logits, and one that does not.
+const OUTPUT: Place = Place { coarseness: 0.4, tokens: Some(4_096.0), strength: 3.0 };
+const TABLE: Place = Place { coarseness: 1.5, tokens: Some(32_000.0), strength: 0.6 };
+const INPUT: Place = Place { coarseness: 0.4, tokens: None, strength: 0.4 };
 /// The first and the last of the layers; those between them in proportion.
 pub(super) const FIRST_LAYER: f32 = 0.8;
 const LAST_LAYER: f32 = 1.3;
@@ -74,12 +83,19 @@ const LAST_LAYER: f32 = 1.3;
 const VALUE: f32 = 0.75;
 /// One expert of several, in steps of its layer.
 const EXPERT: f32 = 1.8;
+/// A delta that is more than `ALIKE` times as strong, or as weak, as usual beside those of the layers has a step by what it is
+/// more than that: noise harms by its own strength, while steps count in root mean squares of the delta. Layers that
+/// learned more slowly have such.
+const ALIKE: f32 = 5.0 / 3.0;
+const STRENGTH: f32 = 0.7;
 
 /// What the names of a model tell of its structure.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roles {
     /// The number of the last layer in each stack: `model.layers.` of `model.layers.7.mlp.weight`.
     last: BTreeMap<String, u32>,
+    /// Root mean squares of deltas, in those of layers (their geometric mean).
+    strengths: BTreeMap<String, f32>,
     /// Whether a table of tokens gives the logits, too: that of a decoder without head and output, and that of an encoder
     /// which has the bias of an output, but not its matrix.
     tied_decoder: bool,
@@ -88,8 +104,9 @@ pub(super) struct Roles {
 
 impl Roles {
     /// The roles in a model of these tensors, of which each is named once.
-    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>, strengths: &BTreeMap<String, f32>) -> Self {
         let mut last = BTreeMap::new();
+        let mut in_layers: Vec<f32> = Vec::new();
         let (mut head, mut output, mut output_bias) = (false, false, false);
         for name in names {
             head |= is_head(name);
@@ -100,23 +117,29 @@ impl Roles {
             if let Some((stack, layer)) = layer(name) {
                 let last = last.entry(stack.to_owned()).or_insert(layer);
                 *last = layer.max(*last);
+                in_layers.extend(strengths.get(name).filter(|strength| **strength > 0.0));
             }
         }
-        Self { last, tied_decoder: !head && !output, tied_encoder: output_bias && !output }
+        let mean = in_layers.iter().map(|strength| strength.ln()).sum::<f32>() / in_layers.len() as f32;
+        let strengths = strengths.iter().map(|(name, strength)| (name.clone(), strength / mean.exp()));
+        Self {
+            last,
+            // Neither what has no delta in the sample, nor any where no layer has one.
+            strengths: strengths.filter(|(_, strength)| strength.is_normal()).collect(),
+            tied_decoder: !head && !output,
+            tied_encoder: output_bias && !output,
+        }
     }
 
     /// How many times the standard step is right for the matrix `name` of that many rows.
     pub(super) fn coarseness(&self, name: &str, rows: usize) -> f32 {
-        if let Some((of_table, usual)) = self.table(name) {
-            return of_table * by_number(rows, usual);
+        if let Some(place) = self.place(name) {
+            let by_tokens = place.tokens.map_or(1.0, |tokens| by_number(rows, tokens));
+            return place.coarseness * by_tokens * self.by_strength(name, place.strength);
         }
-        if has_part(name, INPUTS) {
-            return INPUT;
-        }
-        let of_layer = match layer(name).and_then(|(stack, layer)| Some((layer, *self.last.get(stack)?))) {
-            Some((layer, last)) if last > 0 => {
-                FIRST_LAYER + (LAST_LAYER - FIRST_LAYER) * layer as f32 / last as f32
-            }
+        let Some((stack, layer)) = layer(name) else { return 1.0 };
+        let of_layer = match self.last.get(stack) {
+            Some(&last) if last > 0 => FIRST_LAYER + (LAST_LAYER - FIRST_LAYER) * layer as f32 / last as f32,
             _ => 1.0,
         };
         let of_part = match (has_part(name, EXPERTS), is_value(name)) {
@@ -124,18 +147,25 @@ impl Roles {
             (_, true) => VALUE,
             _ => 1.0,
         };
-        of_part * of_layer
+        of_part * of_layer * self.by_strength(name, 1.0)
     }
 
-    /// [`OUTPUT`] or [`TABLE`], if `name` is one.
-    fn table(&self, name: &str) -> Option<(f32, f32)> {
+    /// What the step is times for the strength of the delta of `name`, where that is `usual` beside those of the layers.
+    fn by_strength(&self, name: &str, usual: f32) -> f32 {
+        let strength = self.strengths.get(name).map_or(1.0, |strength| strength / usual);
+        let beyond = strength / strength.clamp(1.0 / ALIKE, ALIKE);
+        beyond.powf(-STRENGTH).clamp(0.25, 4.0)
+    }
+
+    fn place(&self, name: &str) -> Option<Place> {
         let module = module(name);
-        if !TABLES.contains(&module) {
-            return (is_output(name) || is_head(name)).then_some(OUTPUT);
+        if TABLES.contains(&module) {
+            let is_encoder = module != EMBEDDINGS && has_part(name, &[EMBEDDINGS]);
+            let is_tied = if is_encoder { self.tied_encoder } else { self.tied_decoder };
+            return Some(if is_tied { OUTPUT } else { TABLE });
         }
-        let is_encoder = module != EMBEDDINGS && has_part(name, &[EMBEDDINGS]);
-        let is_tied = if is_encoder { self.tied_encoder } else { self.tied_decoder };
-        Some(if is_tied { OUTPUT } else { TABLE })
+        let is_output = is_output(name) || is_head(name);
+        is_output.then_some(OUTPUT).or_else(|| has_part(name, INPUTS).then_some(INPUT))
     }
 }
 
@@ -186,21 +216,45 @@ fn has_part(name: &str, parts: &[&str]) -> bool {
 mod tests {
     use super::*;
 
+    fn of(names: &[&str]) -> Roles {
+        Roles::of(names.iter().copied(), &BTreeMap::new())
+    }
+
     #[test]
     fn first_layers_are_finer_than_the_last() {
         let names =
             ["h.0.attn.weight", "h.1.attn.weight", "h.10.attn.weight", "wte.weight", "lm_head.weight"];
-        let roles = Roles::of(names.into_iter());
+        let roles = of(&names);
         let found: Vec<f32> = names.iter().map(|name| roles.coarseness(name, 32_000)).collect();
-        assert_eq!(found, [0.8, 0.85, 1.3, TABLE.0, OUTPUT.0 * by_number(32_000, OUTPUT.1)]);
+        assert_eq!(found, [0.8, 0.85, 1.3, TABLE.coarseness, OUTPUT.coarseness * by_number(32_000, 4_096.0)]);
         assert_eq!(roles.coarseness("ln_f.weight", 32_000), 1.0);
+    }
+
+    #[test]
+    fn an_unusually_weak_delta_has_a_coarser_step() {
+        let by = |beyond: f32| beyond.powf(-STRENGTH);
+        let strengths = [
+            ("h.0.mlp.weight", 0.5, FIRST_LAYER * by(0.5 * ALIKE)),
+            ("h.1.mlp.weight", 2.0, LAST_LAYER * by(2.0 / ALIKE)),
+            ("wte.weight", 4.0, OUTPUT.coarseness),
+            ("shared.weight", 12.0, OUTPUT.coarseness * by(4.0 / ALIKE)),
+            ("patch_embed.proj.weight", 1e-6, INPUT.coarseness * 4.0),
+            ("embed_in.weight", 0.0, OUTPUT.coarseness),
+            ("pooler.weight", 0.01, 1.0),
+        ];
+        let given = BTreeMap::from(strengths.map(|(name, strength, _)| (name.to_owned(), strength)));
+        let roles = Roles::of(strengths.iter().map(|(name, ..)| *name), &given);
+        for (name, _, expected) in strengths {
+            let found = roles.coarseness(name, 4_096);
+            assert!((found / expected - 1.0).abs() < 1e-5, "{name}: {found}, not {expected}");
+        }
     }
 
     #[test]
     fn what_attention_passes_on_is_finer_than_where_it_looks() {
         let coarseness = |part: &str| {
             let names = [0, 1].map(|layer| format!("encoder.layer.{layer}.{part}.weight"));
-            Roles::of(names.iter().map(String::as_str)).coarseness(&names[0], 384)
+            of(&names.each_ref().map(String::as_str)).coarseness(&names[0], 384)
         };
         for part in ["attention.self.query", "attention.k_proj", "output.dense", "mlp.fc1"] {
             assert_eq!(coarseness(part), FIRST_LAYER, "{part}");
@@ -261,14 +315,14 @@ mod tests {
             ],
             &["text_model.embeddings.token_embedding.weight"],
         ];
-        let coarseness = |names: &[&str], rows| Roles::of(names.iter().copied()).coarseness(names[0], rows);
+        let coarseness = |names: &[&str], rows| of(names).coarseness(names[0], rows);
         for names in gives_logits {
-            assert_eq!(coarseness(names, 4_096), OUTPUT.0, "{names:?}");
-            assert_eq!(coarseness(names, 16 * 4_096), 2.0 * OUTPUT.0, "{names:?}");
+            assert_eq!(coarseness(names, 4_096), OUTPUT.coarseness, "{names:?}");
+            assert_eq!(coarseness(names, 16 * 4_096), 2.0 * OUTPUT.coarseness, "{names:?}");
         }
         for names in gives_none {
-            assert_eq!(coarseness(names, 32_000), TABLE.0, "{names:?}");
-            assert_eq!(coarseness(names, 2_000), TABLE.0 / 2.0, "{names:?}");
+            assert_eq!(coarseness(names, 32_000), TABLE.coarseness, "{names:?}");
+            assert_eq!(coarseness(names, 2_000), TABLE.coarseness / 2.0, "{names:?}");
         }
         assert_eq!(coarseness(&["lm_head.dense.weight", "lm_head.bias"], 768), 1.0);
     }

@@ -1,6 +1,7 @@
 //! Which tensors are coded how.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use glob::Pattern;
 
@@ -123,10 +124,14 @@ impl Selection {
         Ok(Self { default, vectors, heads, new, ..self.clone() })
     }
 
-    /// The selection for a model of these tensors: where the default recipe has factors, their steps follow the tensors'
-    /// places in it.
-    pub(crate) fn for_model<'a>(&self, names: impl Iterator<Item = &'a str>) -> Self {
-        Self { roles: Roles::of(names), ..self.clone() }
+    /// The selection for a model of these tensors, with root mean squares of their deltas: where the default recipe has
+    /// factors, their steps follow the tensors' places in it, and how strong their deltas are beside each other.
+    pub(crate) fn for_model<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        strengths: &BTreeMap<String, f32>,
+    ) -> Self {
+        Self { roles: Roles::of(names, strengths), ..self.clone() }
     }
 
     /// Whether coded tensors come back in the dtype of the base.
@@ -265,7 +270,7 @@ mod tests {
         let names = ["model.layers.0.mlp.weight", "model.layers.1.mlp.weight", "lm_head.weight"];
         let has_rest = |step: f32| {
             let default: Recipe = format!("factors step={step}").parse().unwrap();
-            let selection = Selection::new(default).unwrap().for_model(names.into_iter());
+            let selection = Selection::new(default).unwrap().for_model(names.into_iter(), &BTreeMap::new());
             names.map(|name| {
                 let shape = [64, 64];
                 let recipe = selection.recipe(name, Dtype::F32, &shape);
