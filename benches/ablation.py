@@ -38,9 +38,9 @@ VARIANTS = {
     "price of bits": [(FIT, "const PRICE: f32 = 0.15;", "const PRICE: f32 = 0.0;")],
     "price of bits in the rest": [("core/src/quantize/rest.rs", "const PRICE: f32 = 0.3;", "const PRICE: f32 = 0.0;")],
     "roles": [
-        (ROLES, "const TABLE: f32 = 1.5;", "const TABLE: f32 = 1.0;"),
-        (ROLES, "const OUTPUT: f32 = 0.4;", "const OUTPUT: f32 = 1.0;"),
-        (ROLES, "const INPUT: f32 = 0.4;", "const INPUT: f32 = 1.0;"),
+        (ROLES, "coarseness: 1.5, tokens: Some(32_000.0)", "coarseness: 1.0, tokens: None"),
+        (ROLES, "coarseness: 0.4, tokens: Some(4_096.0)", "coarseness: 1.0, tokens: None"),
+        (ROLES, "coarseness: 0.4, tokens: None", "coarseness: 1.0, tokens: None"),
         (ROLES, "FIRST_LAYER: f32 = 0.8;", "FIRST_LAYER: f32 = 1.0;"),
         (ROLES, "LAST_LAYER: f32 = 1.3;", "LAST_LAYER: f32 = 1.0;"),
         (ROLES, "const VALUE: f32 = 0.75;", "const VALUE: f32 = 1.0;"),

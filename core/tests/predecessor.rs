@@ -167,7 +167,8 @@ fn names_are_selected_by_substring_only_in_predecessor_mode() {
     for (name, in_ours, in_theirs) in [
         ("layer.overhead.weight", true, false),
         ("attention_heads.weight", true, false),
-        ("pre_classifier.weight", true, false),
+        ("pre_classifier.weight", false, false),
+        ("classifier_dropout.weight", true, false),
         ("pooler.dense.weight", true, false),
         ("classifier.weight", false, false),
         ("score.weight", false, true),

@@ -37,7 +37,7 @@ const LARGE_HEAD: usize = 64;
 /// Without rules: tensors that are not floating-point numbers, classification heads and what the base does not have are
 /// carried exactly, tensors of two and more dimensions are coded by the default recipe, and the others by a fine uniform
 /// quantiser. Factors, and so `auto`, leave little else: with them, matrices of heads and those that the base does not have
-/// are coded by a fine uniform quantiser, too.
+/// are coded by a fine uniform quantiser, too, and large heads that it does have by the default recipe.
 #[derive(Clone, Debug)]
 pub struct Selection {
     default: Recipe,
