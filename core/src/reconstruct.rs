@@ -6,7 +6,7 @@ use crate::delta;
 use crate::error::{Error, Result};
 use crate::exact;
 use crate::planes;
-use crate::tensor::{Dtype, Matrices, TensorView, coded_size, is_coded};
+use crate::tensor::{Dtype, Matrices, TensorView, coded_size, is_coded, row_count};
 
 /// Elements of a step where no delta is added.
 const CAST_ELEMENTS: usize = 1 << 20;
@@ -21,7 +21,7 @@ pub(crate) fn linked<'a>(link: &Link, base: TensorView<'a>) -> Result<&'a [u8]> 
     if base.dtype != link.dtype {
         return Err(describe(format!("its {} is {}, not {}", link.name, base.dtype, link.dtype)));
     }
-    let rows = base.shape.first().copied().unwrap_or(1);
+    let rows = row_count(base.shape);
     let used = base.bytes.len().checked_div(rows).unwrap_or(0).saturating_mul(link.rows);
     let bytes = base.bytes.get(..used).filter(|_| link.rows <= rows);
     let bytes =
@@ -150,7 +150,7 @@ pub(crate) fn coded_part<'a>(record: &Record<'a>) -> Option<(&'a [u8], Matrices)
 
 /// The matrices of a tensor that has all of its rows from the payload.
 fn all_rows(record: &Record<'_>) -> Matrices {
-    Matrices::of(&record.shape, record.shape.first().copied().unwrap_or(1))
+    Matrices::of(&record.shape, row_count(&record.shape))
 }
 
 /// Bytes of a whole tensor.
@@ -166,7 +166,7 @@ pub(crate) fn plane_count(dtype: Dtype) -> usize {
 
 /// Bytes of the part of the tensor that comes from the base; fails if `base` is not just that part.
 fn shared_bytes(record: &Record<'_>, link: &Link, base: (Dtype, &[u8]), len: usize) -> Result<usize> {
-    let total = record.shape.first().copied().unwrap_or(1);
+    let total = row_count(&record.shape);
     let shared = len.checked_div(total).unwrap_or(0) * link.rows;
     check_fit(record, &link.name, base, shared)?;
     Ok(shared)

@@ -36,6 +36,11 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
 }
 
+/// Length of dimension 0, 1 for a scalar.
+pub(crate) fn row_count(shape: &[usize]) -> usize {
+    shape.first().copied().unwrap_or(1)
+}
+
 /// Whether deltas of this dtype are coded; everything else is carried byte by byte.
 pub(crate) fn is_coded(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)

@@ -13,7 +13,7 @@ use crate::pair::{Link, Relation};
 use crate::plan::{Plan, energy};
 use crate::planes;
 use crate::reconstruct::{cast, linked, plane_count, reconstruct};
-use crate::tensor::{Dtype, Matrices, TensorView, coded_size, is_coded};
+use crate::tensor::{Dtype, Matrices, TensorView, coded_size, is_coded, row_count};
 use crate::transform::Memory;
 
 /// A tensor's record, and what is told about it.
@@ -46,7 +46,7 @@ pub(crate) fn encode(
         ));
     }
     let (base_name, rows) = match &link.relation {
-        Relation::Same { base } => (base, tuned.shape.first().copied().unwrap_or(1)),
+        Relation::Same { base } => (base, row_count(tuned.shape)),
         Relation::Resized { base, base_rows, rows } => (base, *base_rows.min(rows)),
         Relation::Reshaped { .. } | Relation::New => {
             let recipe = selection.recipe_alone(&link.name, tuned.dtype, tuned.shape);
@@ -76,7 +76,7 @@ pub fn encode_tensor(
             Error::mismatch(format!("{:?} against {:?}", finetuned.shape, base.shape)).in_tensor(name)
         );
     }
-    let rows = base.shape.first().copied().unwrap_or(1);
+    let rows = row_count(base.shape);
     let shared = Shared::new(name, name, base, finetuned, rows);
     let recipe = recipe.resolved(DEFAULT_STEP)?;
     // The scope enters the thread pool once, and not for every stage.
@@ -183,7 +183,7 @@ fn alone(name: &str, tuned: TensorView<'_>, recipe: &Recipe) -> Result<Encoded> 
     let exact = raw(name, tuned);
     let Action::Code(plan) = &recipe.action else { return Ok(exact) };
     let (dtype, zeros) = (tuned.dtype, vec![0; tuned.bytes.len()]);
-    let matrices = Matrices::of(tuned.shape, tuned.shape.first().copied().unwrap_or(1));
+    let matrices = Matrices::of(tuned.shape, row_count(tuned.shape));
     let pair = Pair { base: (dtype, &zeros), finetuned: (dtype, tuned.bytes), matrices, memory: None };
     let mut hasher = Digest::default();
     let coded = encode_delta(&pair, &plan.for_own(digest(name.as_bytes())), dtype, &mut |bytes| {
@@ -232,7 +232,7 @@ impl<'a> Shared<'a> {
         rows: usize,
     ) -> Self {
         let part = |view: TensorView<'a>| {
-            let row = view.bytes.len() / view.shape.first().copied().unwrap_or(1).max(1);
+            let row = view.bytes.len() / row_count(view.shape).max(1);
             view.bytes.split_at((row * rows).min(view.bytes.len()))
         };
         let (head, tail) = part(tuned);

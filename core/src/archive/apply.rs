@@ -13,7 +13,7 @@ use crate::container::{Body, Link, Record, SIDE_FILES, digest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::output;
 use crate::reconstruct::{check_structure, linked, reconstruct, reconstruct_refined, tensor_bytes};
-use crate::tensor::{Dtype, TensorInfo, TensorView, is_coded};
+use crate::tensor::{Dtype, TensorInfo, TensorView, is_coded, row_count};
 
 /// Takes `bytes` at `offset` of a tensor of the result.
 type Write<'a> = dyn Fn(&str, u64, &[u8]) -> Result<()> + Sync + 'a;
@@ -334,7 +334,7 @@ fn find<'a>(base: &'a Checkpoint, link: &Link, shape: &[usize]) -> Result<Tensor
         return Err(wrong(format!("its {} is {}, not {}", link.name, view.dtype, link.dtype)));
     }
     let row = |shape: &[usize]| shape.get(1..).unwrap_or_default().to_vec();
-    if row(view.shape) != row(shape) || view.shape.first().copied().unwrap_or(1) < link.rows {
+    if row(view.shape) != row(shape) || row_count(view.shape) < link.rows {
         return Err(wrong(format!("its {} has the shape {:?}", link.name, view.shape)));
     }
     Ok(view)

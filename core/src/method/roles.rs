@@ -4,7 +4,7 @@
 //! What reads the input is the first of all. The table that gives the logits of a language model is read as it is, but few
 //! of its rows matter at a time. Of a table of tokens an input sees few rows. Both see the fewer of them the more there are.
 //! In a layer, the values and the output of attention are few weights that all tokens go through; where it looks matters
-//! less. Few tokens go through an expert.
+//! less. Few tokens go through an expert. And noise harms by its own strength, whatever that of the delta it comes with.
 
 use std::collections::BTreeMap;
 
@@ -157,6 +157,7 @@ impl Roles {
         beyond.powf(-STRENGTH).clamp(0.25, 4.0)
     }
 
+    /// The place of `name`, if it is a table or reads the input.
     fn place(&self, name: &str) -> Option<Place> {
         let module = module(name);
         if TABLES.contains(&module) {

@@ -8,7 +8,7 @@ use glob::Pattern;
 use super::roles::{FIRST_LAYER, Roles, by_number, is_head};
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
-use crate::tensor::{Dtype, Matrices, is_coded};
+use crate::tensor::{Dtype, Matrices, is_coded, row_count};
 
 /// Parts of names that the predecessor left alone.
 const PREDECESSOR_SKIPS: &[&str] = &["classifier", "pooler", "head"];
@@ -170,7 +170,7 @@ impl Selection {
 
     /// The recipe for a tensor that the base has, too.
     pub fn recipe(&self, name: &str, dtype: Dtype, shape: &[usize]) -> &Recipe {
-        let is_large = self.default.factors().is_some() && rows(shape) >= LARGE_HEAD;
+        let is_large = self.default.factors().is_some() && row_count(shape) >= LARGE_HEAD;
         let own = (self.include.is_empty() && is_head(name) && !is_large).then_some(&self.heads);
         self.choose(name, dtype, shape, own)
     }
@@ -228,12 +228,8 @@ impl Selection {
     }
 }
 
-fn rows(shape: &[usize]) -> usize {
-    shape.first().copied().unwrap_or(1)
-}
-
 fn is_matrix(shape: &[usize]) -> bool {
-    let Matrices { rows, cols, .. } = Matrices::of(shape, rows(shape));
+    let Matrices { rows, cols, .. } = Matrices::of(shape, row_count(shape));
     rows > 1 && cols > 1
 }
 
