@@ -20,7 +20,7 @@ pub(crate) struct MethodArgs {
     /// [default: auto; with --predecessor: dct]
     #[arg(short, long, value_name = "METHOD", verbatim_doc_comment)]
     method: Option<String>,
-    /// How faithful: tiny, small, good or fine, a KL of 0.1, 0.03, 0.01 or 0.001 by estimate; or lossless [default: good]
+    /// How faithful: tiny, small, good or fine, a KL of 0.1, 0.03, 0.0125 or 0.001 by estimate; or lossless [default: good]
     #[arg(long, value_name = "NAME")]
     quality: Option<String>,
     /// Size of the file, at most: 200kB, 1.5MB

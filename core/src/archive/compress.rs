@@ -64,7 +64,7 @@ pub fn compress(
             let mut last = None;
             let mut trial = |step: f32| {
                 let coded = code(step, Some(&memory))?;
-                let outcome = outcome(&coded.0);
+                let outcome = job.outcome(&coded.0);
                 last = Some((step, coded));
                 Ok(outcome)
             };
@@ -171,6 +171,22 @@ impl Job<'_> {
         Ok((summary, file))
     }
 
+    /// What a trial gave. The error is that of deltas: what has no base is not one.
+    fn outcome(&self, summary: &Summary) -> Outcome {
+        let deltas = || summary.tensors.iter().filter(|tensor| tensor.kind != "alone");
+        let energy = |tensor: &TensorSummary| {
+            let strength = self.strengths.get(&tensor.name).copied().unwrap_or(0.0);
+            f64::from(strength).powi(2) * tensor.weights as f64
+        };
+        let noise: f64 = deltas().map(|tensor| energy(tensor) * tensor.relative_error.unwrap_or(0.0)).sum();
+        let all: f64 = deltas().map(energy).sum();
+        Outcome {
+            bytes: summary.output_bytes,
+            error: TensorSummary::mean_error(deltas()).unwrap_or(0.0),
+            noise: if all > 0.0 { noise / all } else { 0.0 },
+        }
+    }
+
     /// Hands every tensor's record to `sink`, in the order of the links.
     fn encode_tensors(
         &self,
@@ -219,13 +235,6 @@ fn check_names(infos: &BTreeMap<String, TensorInfo>) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// What a trial gave. The error is that of deltas: what has no base is not one.
-fn outcome(summary: &Summary) -> Outcome {
-    let deltas = summary.tensors.iter().filter(|tensor| tensor.kind != "alone");
-    let error = TensorSummary::mean_error(deltas).unwrap_or(0.0);
-    Outcome { bytes: summary.output_bytes, error }
 }
 
 /// Root mean squares of the deltas of matrices, from samples.

@@ -27,7 +27,7 @@ pub(crate) use stream::Stream;
 
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
-use frequencies::Frequencies;
+use rans::Frequencies;
 use rans::Table;
 
 /// The tags of the rANS models.

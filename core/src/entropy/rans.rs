@@ -29,9 +29,13 @@
 //!
 //! One lane wastes fewer bytes; four keep the processor busy (eight are no faster, and waste twice as much).
 
-use super::frequencies::{Frequencies, SCALE, SCALE_BITS};
 use crate::error::{Error, Result};
 use std::hint::select_unpredictable;
+
+const SCALE_BITS: u32 = 12;
+const SCALE: u32 = Frequencies::SCALE;
+/// Frequencies in 4096ths.
+pub(super) type Frequencies = super::frequencies::Frequencies<SCALE_BITS>;
 
 /// Streams of fewer symbols have one lane.
 const MANY: usize = 4096;

@@ -81,14 +81,14 @@ pub fn read_model(input: &mut Bytes<'_>) -> Model {
     match input.u8() {
         0 => Model::Constant(input.u8()),
         width @ 1..=8 => Model::Packed(width.into()),
-        9 => Model::Rans(read_frequencies(input)),
-        10 => Model::Pairs(read_frequencies(input)),
+        9 => Model::Rans(read_frequencies(input, 4096)),
+        10 => Model::Pairs(read_frequencies(input, 4096)),
         tag => panic!("model {tag}"),
     }
 }
 
-/// The frequencies of the 256 symbols.
-pub fn read_frequencies(input: &mut Bytes<'_>) -> [u32; 256] {
+/// The frequencies of the 256 symbols, which add up to `scale`.
+pub fn read_frequencies(input: &mut Bytes<'_>, scale: u32) -> [u32; 256] {
     let mut bits = Bits::new(input.0);
     let precision = bits.take(4) as u32;
     let (rest, last) = (bits.take(8) as usize, bits.take(8) as usize);
@@ -113,7 +113,7 @@ pub fn read_frequencies(input: &mut Bytes<'_>) -> [u32; 256] {
         let kept = precision.min(c - 1);
         frequencies[symbol] = (1 << (c - 1)) + ((bits.take(kept) as u32) << (c - 1 - kept));
     }
-    frequencies[rest] = 4096 - frequencies.iter().sum::<u32>();
+    frequencies[rest] = scale - frequencies.iter().sum::<u32>();
     input.take(bits.used());
     frequencies
 }

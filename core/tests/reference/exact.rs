@@ -35,7 +35,7 @@ pub fn decode(packed: &[u8], dtype: &str, prediction: &[u8]) -> Vec<u8> {
     for context in 1..contexts {
         firsts.push(firsts[usize::from(context) - 1] + input.varint());
     }
-    let tables: Vec<_> = (0..contexts).map(|_| moves(&read_frequencies(&mut input))).collect();
+    let tables: Vec<_> = (0..contexts).map(|_| moves(&read_frequencies(&mut input, 1024))).collect();
     let number = |word: &[u8]| word.iter().rev().fold(0u128, |n, &byte| n << 8 | u128::from(byte));
     for piece in prediction.chunks(bytes << 17) {
         let words: Vec<u128> = piece.chunks(bytes).map(number).collect();
@@ -73,7 +73,7 @@ impl<'a> Lane<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         let mut bits = Bits::new(bytes);
         while bits.take(1) == 0 {}
-        let state = bits.take(12) as usize;
+        let state = bits.take(10) as usize;
         Self { bits, len: bytes.len(), state }
     }
 
@@ -94,19 +94,19 @@ struct Move {
 
 /// The move from each state of a context.
 fn moves(frequencies: &[u32; 256]) -> Vec<Move> {
-    let mut owners = [0; 4096];
+    let mut owners = [0; 1024];
     let mut at = 0;
     for (symbol, &f) in frequencies.iter().enumerate() {
         for _ in 0..f {
             owners[at] = symbol;
-            at = (at + 2563) % 4096;
+            at = (at + 643) % 1024;
         }
     }
     let one = |(state, &symbol): (usize, &usize)| {
         let before = owners[..state].iter().filter(|&&owner| owner == symbol).count();
         let x = frequencies[symbol] as usize + before;
-        let len = 12 - x.ilog2();
-        Move { symbol: symbol as u8, next: (x << len) - 4096, len }
+        let len = 10 - x.ilog2();
+        Move { symbol: symbol as u8, next: (x << len) - 1024, len }
     };
     owners.iter().enumerate().map(one).collect()
 }
