@@ -21,6 +21,8 @@ pub(crate) struct Encoded {
     pub(crate) record: Vec<u8>,
     pub(crate) summary: TensorSummary,
     pub(crate) relative_error: Option<f64>,
+    /// Of the delta, where it was coded.
+    pub(crate) energy: f64,
     /// What is odd about its values.
     pub(crate) note: Option<String>,
 }
@@ -206,6 +208,7 @@ fn finish(name: &str, tuned: TensorView<'_>, dtype: Dtype, body: Body<'_>, resul
         summary: TensorSummary::new(name, &record, bytes.len()),
         record: bytes,
         relative_error: None,
+        energy: 0.0,
         note: None,
     }
 }
@@ -414,7 +417,7 @@ impl<'a> Shared<'a> {
         let body = Body::Delta { link, payload: &payload, tail: &tail };
         let relative_error = Some(error / energy);
         let encoded = finish(self.name, self.tuned, dtype, body, check.digest(self.tail));
-        Ok(Some(Encoded { relative_error, ..encoded }))
+        Ok(Some(Encoded { relative_error, energy, ..encoded }))
     }
 }
 

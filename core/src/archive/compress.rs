@@ -50,13 +50,14 @@ pub fn compress(
     let pairing = pair(&base_infos, &infos);
     check_names(&infos)?;
     check_output(output, base, finetuned, options)?;
-    let (distance, strengths) = check_related(base, finetuned, &pairing, options)?;
-    let job = Job { base, finetuned, pairing, strengths, side_entries: side_entries(base, finetuned)? };
-    let (mut summary, file) = match options.selection.default_recipe().target() {
+    let samples = check_related(base, finetuned, &pairing, options)?;
+    let distance = samples.distance();
+    let job = Job { base, finetuned, pairing, samples, side_entries: side_entries(base, finetuned)? };
+    let Coded { mut summary, file, .. } = match options.selection.default_recipe().target() {
         Some(target) => {
             let bytes = finetuned.weight_bytes();
             let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
-            let facts = Facts { weights, bytes, distance: distance * distance };
+            let facts = Facts { weights, bytes, distance };
             let memory = Memory::default();
             let code = |step: f32, memory: Option<&Memory>| {
                 job.run(output, &options.selection.resolved(step)?, memory, progress)
@@ -64,7 +65,7 @@ pub fn compress(
             let mut last = None;
             let mut trial = |step: f32| {
                 let coded = code(step, Some(&memory))?;
-                let outcome = job.outcome(&coded.0);
+                let outcome = job.outcome(&coded);
                 last = Some((step, coded));
                 Ok(outcome)
             };
@@ -102,33 +103,46 @@ struct Job<'a> {
     base: &'a Checkpoint,
     finetuned: &'a Checkpoint,
     pairing: Pairing,
-    strengths: Strengths,
+    samples: Samples,
     /// Names and contents of the entries that hold no tensor.
     side_entries: Vec<(String, Vec<u8>)>,
 }
 
+/// The file that may become the output, in its folder, and what can be said of it, but for the time that it took.
+struct Coded {
+    summary: Summary,
+    file: Sealed,
+    /// Of the deltas that are coded, and of their errors.
+    energy: f64,
+    noise: f64,
+}
+
 impl Job<'_> {
-    /// The file that may become `output`, in its folder, and what can be said of it, but for the time that it took.
+    /// Codes the pair for `output`.
     fn run(
         &self,
         output: &Path,
         selection: &Selection,
         memory: Option<&Memory>,
         progress: &dyn Progress,
-    ) -> Result<(Summary, Sealed)> {
-        let Self { base, finetuned, pairing, strengths, side_entries } = self;
+    ) -> Result<Coded> {
+        let Self { base, finetuned, pairing, samples, side_entries } = self;
         let mut file = FileWriter::create(&output::parent(output))?;
         let ties = Ties::find(finetuned, pairing, selection);
         let names = pairing.links.iter().map(|link| link.name.as_str());
         let recipe = selection.default_recipe().to_string();
-        let selection = selection.for_model(names.filter(|name| ties.target(name).is_none()), strengths);
+        let selection =
+            selection.for_model(names.filter(|name| ties.target(name).is_none()), &samples.strengths);
         let mut notes = notes(base, finetuned, pairing, &ties);
         let mut tensors = Vec::with_capacity(pairing.links.len());
+        let (mut energy, mut noise) = (0.0, 0.0);
         let mut add = |link: &PairLink, encoded: Encoded| {
             file.add(&link.name, &encoded.record)?;
             let tied = ties.target(&link.name).is_some();
             let relation = if tied { "tied" } else { relation_word(&link.relation) };
             notes.extend(encoded.note);
+            energy += encoded.energy;
+            noise += encoded.energy * encoded.relative_error.unwrap_or(0.0);
             tensors.push(TensorSummary {
                 relation,
                 relative_error: encoded.relative_error,
@@ -168,23 +182,16 @@ impl Job<'_> {
             skipped_files: finetuned.skipped_files().to_vec(),
             seconds: 0.0,
         };
-        Ok((summary, file))
+        Ok(Coded { summary, file, energy, noise })
     }
 
     /// What a trial gave. The error is that of deltas: what has no base is not one.
-    fn outcome(&self, summary: &Summary) -> Outcome {
-        let deltas = || summary.tensors.iter().filter(|tensor| tensor.kind != "alone");
-        let energy = |tensor: &TensorSummary| {
-            let strength = self.strengths.get(&tensor.name).copied().unwrap_or(0.0);
-            f64::from(strength).powi(2) * tensor.weights as f64
-        };
-        let noise: f64 = deltas().map(|tensor| energy(tensor) * tensor.relative_error.unwrap_or(0.0)).sum();
-        let all: f64 = deltas().map(energy).sum();
-        Outcome {
-            bytes: summary.output_bytes,
-            error: TensorSummary::mean_error(deltas()).unwrap_or(0.0),
-            noise: if all > 0.0 { noise / all } else { 0.0 },
-        }
+    fn outcome(&self, Coded { summary, energy, noise, .. }: &Coded) -> Outcome {
+        let deltas = summary.tensors.iter().filter(|tensor| tensor.kind != "alone");
+        let error = TensorSummary::mean_error(deltas).unwrap_or(0.0);
+        let size = self.samples.size;
+        let kl = if *energy > 0.0 && size > 0.0 { rate::kl(noise / energy, energy / size) } else { 0.0 };
+        Outcome { bytes: summary.output_bytes, error, kl }
     }
 
     /// Hands every tensor's record to `sink`, in the order of the links.
@@ -237,35 +244,48 @@ fn check_names(infos: &BTreeMap<String, TensorInfo>) -> Result<()> {
     }
 }
 
-/// Root mean squares of the deltas of matrices, from samples.
-type Strengths = BTreeMap<String, f32>;
+/// What some weights of each matrix tell.
+#[derive(Default)]
+struct Samples {
+    /// Root mean square of the delta of each.
+    strengths: BTreeMap<String, f32>,
+    /// Energies of all deltas, and of the base.
+    difference: f64,
+    size: f64,
+}
 
-/// Refuses a pair whose difference is as large as the base: coding it would cost more than the model itself. Gives the
-/// difference's part of the base, as norms, and how strong it is in each matrix.
+impl Samples {
+    /// Energy of the delta for each unit of the base's energy.
+    fn distance(&self) -> f64 {
+        if self.difference > 0.0 { self.difference / self.size } else { 0.0 }
+    }
+}
+
+/// Refuses a pair whose difference is as large as the base: coding it would cost more than the model itself.
 fn check_related(
     base: &Checkpoint,
     finetuned: &Checkpoint,
     pairing: &Pairing,
     options: &CompressOptions,
-) -> Result<(f64, Strengths)> {
-    let mut strengths = Strengths::new();
-    let (mut difference, mut size) = (0.0f64, 0.0);
+) -> Result<Samples> {
+    let mut samples = Samples::default();
     for link in &pairing.links {
         let Relation::Same { base: name } = &link.relation else { continue };
         let Some((base_tensor, tuned)) = base.get(name).zip(finetuned.get(&link.name)) else { continue };
         if let Some(sample) = sample(base_tensor, tuned) {
-            strengths.insert(link.name.clone(), (sample.difference / sample.weights as f64).sqrt() as f32);
-            difference += sample.difference;
-            size += sample.size;
+            let mean_square = sample.difference / sample.weights as f64;
+            samples.strengths.insert(link.name.clone(), mean_square.sqrt() as f32);
+            samples.difference += mean_square * tuned.len() as f64;
+            samples.size += sample.size / sample.weights as f64 * tuned.len() as f64;
         }
         // The system maps much more than the few pages that are looked at.
         [base, finetuned].iter().for_each(|checkpoint| checkpoint.release());
     }
-    let distance = (difference / size).sqrt();
-    if options.force_unrelated || distance <= MAX_DISTANCE || (size == 0.0 && difference == 0.0) {
+    let distance = samples.distance().sqrt();
+    if options.force_unrelated || distance <= MAX_DISTANCE {
         let related = pairing.links.iter().any(|link| link.relation.reference().is_some());
         if related || options.force_unrelated {
-            return Ok((if distance.is_finite() { distance } else { 0.0 }, strengths));
+            return Ok(samples);
         }
         return Err(Error::mismatch(format!(
             "no tensor of {} corresponds in name and shape to one of {}: is this the right base? \

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// The step of `factors` where nothing is aimed at.
 pub(crate) const DEFAULT_STEP: f32 = 13.0;
-/// Names of qualities, the coarsest first. Each allows steps up to one, and a KL of so much, by estimate (see [`noise_of`]).
+/// Names of qualities, the coarsest first. Each allows steps up to one, and a KL of so much, by estimate (see [`kl`]).
 const QUALITIES: [(&str, f32, f64); 4] =
     [("tiny", 28.0, 0.1), ("small", 20.0, 0.03), ("good", 16.0, 0.0125), ("fine", 6.0, 0.001)];
 /// Where a quality allows this error or more, the delta is small, and the coarsest step is taken untried: of all deltas that
@@ -99,8 +99,8 @@ pub(crate) struct Outcome {
     pub(crate) bytes: u64,
     /// Energy of a tensor's error for each unit of its delta's energy, on average over the weights.
     pub(crate) error: f64,
-    /// Energy of all errors for each unit of all deltas' energy: where deltas are weak, so are errors.
-    pub(crate) noise: f64,
+    /// Of the model's outputs, by estimate (see [`kl`]).
+    pub(crate) kl: f64,
 }
 
 /// What is known of a pair before.
@@ -109,7 +109,7 @@ pub(crate) struct Facts {
     /// Elements of the fine-tuned model, and bytes of its tensors.
     pub(crate) weights: u64,
     pub(crate) bytes: u64,
-    /// Energy of the delta for each unit of the base's energy.
+    /// Energy of the delta for each unit of the base's energy, from samples.
     pub(crate) distance: f64,
 }
 
@@ -121,11 +121,10 @@ pub(crate) fn step(
 ) -> Result<f32> {
     let size = match target {
         Target::Quality { step, kl } => {
-            let limit = noise_of(kl, facts.distance);
-            if limit >= UNTRIED {
+            if kl >= self::kl(UNTRIED, facts.distance) {
                 return Ok(step);
             }
-            let found = search(step, step, limit, |step| Ok(trial(step)?.noise), 1.0)?;
+            let found = search(step, step, kl, |step| Ok(trial(step)?.kl), 1.0)?;
             return Ok(found.unwrap_or(FINEST));
         }
         Target::Error(limit) => {
@@ -140,11 +139,10 @@ pub(crate) fn step(
     found.ok_or_else(|| out_of_reach("small"))
 }
 
-/// The noise, for each unit of the delta's energy, by which a model's outputs diverge by `kl` where the delta has `distance`
-/// for each unit of the weights' energy: `kl = distance e (1 + 8 e)`, as measured (docs/auto.md), for steps below 18.
-fn noise_of(kl: f64, distance: f64) -> f64 {
-    const SQUARE: f64 = 8.0;
-    ((1.0 + 4.0 * SQUARE * kl / distance.max(f64::MIN_POSITIVE)).sqrt() - 1.0) / (2.0 * SQUARE)
+/// By how much a model's outputs diverge, in nats, where errors have the energy `noise` for each unit of the delta's, and the
+/// delta has `distance` for each unit of the weights'. As measured (docs/auto.md), for steps below 18.
+pub(crate) fn kl(noise: f64, distance: f64) -> f64 {
+    distance * noise * (1.0 + 8.0 * noise)
 }
 
 fn out_of_reach(what: &str) -> Error {
@@ -217,7 +215,7 @@ mod tests {
     fn law(step: f32) -> Outcome {
         let step = f64::from(step);
         let error = 0.015 * step * step;
-        Outcome { bytes: (5000.0 + 2e6 / step.powf(1.4)) as u64, error, noise: error }
+        Outcome { bytes: (5000.0 + 2e6 / step.powf(1.4)) as u64, error, kl: error }
     }
 
     #[test]
@@ -261,7 +259,7 @@ mod tests {
         };
         for percent in 0..=120 {
             let size = 15_000.0 * 1.03f64.powi(percent);
-            let mut trial = |step| Ok(Outcome { bytes: bytes(step) as u64, error: 0.1, noise: 0.1 });
+            let mut trial = |step| Ok(Outcome { bytes: bytes(step) as u64, error: 0.1, kl: 0.1 });
             let found = bytes(step(Target::Size(size), FACTS, &mut trial).unwrap());
             assert!(found <= size && found >= 0.97 * size, "{size}: {found}");
         }
@@ -300,17 +298,17 @@ mod tests {
     fn quality_follows_the_distance() {
         const COARSEST: f32 = 16.0;
         let good = Target::quality("good").unwrap();
-        let found = |distance| step(good, Facts { distance, ..FACTS }, &mut |step| Ok(law(step)));
+        let outcome = |step: f32, distance: f64| Outcome { kl: kl(law(step).error, distance), ..law(step) };
+        let found =
+            |distance| step(good, Facts { distance, ..FACTS }, &mut |step| Ok(outcome(step, distance)));
         assert_eq!(found(0.0004).unwrap(), COARSEST);
         for distance in [0.005, 0.1] {
             let near = found(distance).unwrap();
-            let noise = 0.015 * f64::from(near * near);
-            let kl = distance * noise * (1.0 + 8.0 * noise);
-            assert!((0.01..=0.0125).contains(&kl), "{near}");
+            assert!((0.012..=0.0125).contains(&outcome(near, distance).kl), "{near}");
         }
         // Its first trial is as coarse as it may be, and good enough.
         let mut trials = 0;
-        let mild = &mut |step| Ok((Outcome { noise: 0.01, ..law(step) }, trials += 1).0);
+        let mild = &mut |step| Ok((Outcome { kl: 0.01, ..law(step) }, trials += 1).0);
         assert_eq!(step(good, FACTS, mild).unwrap(), COARSEST);
         assert_eq!(trials, 1);
     }
