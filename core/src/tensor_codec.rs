@@ -10,7 +10,7 @@ use crate::exact;
 use crate::method::rate::DEFAULT_STEP;
 use crate::method::{Action, Recipe, Selection};
 use crate::pair::{Link, Relation};
-use crate::plan::{Plan, energy};
+use crate::plan::Plan;
 use crate::planes;
 use crate::reconstruct::{cast, linked, plane_count, reconstruct};
 use crate::tensor::{Dtype, Matrices, TensorView, coded_size, is_coded, row_count};
@@ -141,37 +141,6 @@ fn decode_into(record: &Record<'_>, base: (Dtype, &[u8]), out: &mut [u8]) -> Res
         true => Ok(()),
         false => Err(Error::mismatch(format!("the output is {} bytes too long", rest.len()))),
     }
-}
-
-/// Some weights of a matrix: sums of squares of (finetuned - base) and of the base.
-pub(crate) struct Sample {
-    pub(crate) weights: usize,
-    pub(crate) difference: f64,
-    pub(crate) size: f64,
-}
-
-/// A sample of a matrix; `None` for what tells nothing.
-pub(crate) fn sample(base: TensorView<'_>, finetuned: TensorView<'_>) -> Option<Sample> {
-    // Runs, because every page that is touched is read from the disk.
-    const RUNS: usize = 16;
-    const RUN: usize = 256;
-    let numbers = is_coded(base.dtype) && is_coded(finetuned.dtype);
-    if !numbers || base.shape.len() < 2 || base.is_empty() {
-        return None;
-    }
-    let step = (base.len() / RUNS).max(RUN);
-    let pick = |view: TensorView<'_>| -> Vec<u8> {
-        let runs = view.bytes.chunks(step * coded_size(view.dtype)).take(RUNS);
-        runs.flat_map(|run| run.get(..RUN * coded_size(view.dtype)).unwrap_or(run)).copied().collect()
-    };
-    let (base_bytes, tuned_bytes) = (pick(base), pick(finetuned));
-    let mut difference = vec![0.0; base_bytes.len() / coded_size(base.dtype)];
-    let mut size = difference.clone();
-    let zeros = vec![0; base_bytes.len()];
-    delta::diff((base.dtype, &base_bytes), (finetuned.dtype, &tuned_bytes), &mut difference).ok()?;
-    delta::diff((base.dtype, &zeros), (base.dtype, &base_bytes), &mut size).ok()?;
-    let sample = Sample { weights: size.len(), difference: energy(&difference), size: energy(&size) };
-    Some(sample).filter(|sample| sample.difference.is_finite() && sample.size.is_finite())
 }
 
 /// A tensor carried exactly.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::related::{Samples, check_related};
 use super::report::{Summary, TensorSummary, relation_note, relation_word};
 use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory};
 use crate::checkpoint::Checkpoint;
@@ -14,13 +15,10 @@ use crate::error::{Error, Result};
 use crate::method::Selection;
 use crate::method::rate::{self, Facts, Outcome};
 use crate::output;
-use crate::pair::{Link as PairLink, Pairing, Relation, pair};
+use crate::pair::{Link as PairLink, Pairing, pair};
 use crate::tensor::TensorInfo;
-use crate::tensor_codec::{Encoded, encode, sample};
+use crate::tensor_codec::{Encoded, encode};
 use crate::transform::Memory;
-
-/// Above this relative distance a delta is larger than the model itself: the two are not related.
-const MAX_DISTANCE: f64 = 1.0;
 
 /// How to compress.
 #[derive(Clone, Debug)]
@@ -51,13 +49,12 @@ pub fn compress(
     check_names(&infos)?;
     check_output(output, base, finetuned, options)?;
     let samples = check_related(base, finetuned, &pairing, options)?;
-    let distance = samples.distance();
     let job = Job { base, finetuned, pairing, samples, side_entries: side_entries(base, finetuned)? };
     let Coded { mut summary, file, .. } = match options.selection.default_recipe().target() {
         Some(target) => {
             let bytes = finetuned.weight_bytes();
             let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
-            let facts = Facts { weights, bytes, distance };
+            let facts = Facts { weights, bytes, distance: job.samples.distance() };
             let memory = Memory::default();
             let code = |step: f32, memory: Option<&Memory>| {
                 job.run(output, &options.selection.resolved(step)?, memory, progress)
@@ -242,64 +239,6 @@ fn check_names(infos: &BTreeMap<String, TensorInfo>) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// What some weights of each matrix tell.
-#[derive(Default)]
-struct Samples {
-    /// Root mean square of the delta of each.
-    strengths: BTreeMap<String, f32>,
-    /// Energies of all deltas, and of the base.
-    difference: f64,
-    size: f64,
-}
-
-impl Samples {
-    /// Energy of the delta for each unit of the base's energy.
-    fn distance(&self) -> f64 {
-        if self.difference > 0.0 { self.difference / self.size } else { 0.0 }
-    }
-}
-
-/// Refuses a pair whose difference is as large as the base: coding it would cost more than the model itself.
-fn check_related(
-    base: &Checkpoint,
-    finetuned: &Checkpoint,
-    pairing: &Pairing,
-    options: &CompressOptions,
-) -> Result<Samples> {
-    let mut samples = Samples::default();
-    for link in &pairing.links {
-        let Relation::Same { base: name } = &link.relation else { continue };
-        let Some((base_tensor, tuned)) = base.get(name).zip(finetuned.get(&link.name)) else { continue };
-        if let Some(sample) = sample(base_tensor, tuned) {
-            let mean_square = sample.difference / sample.weights as f64;
-            samples.strengths.insert(link.name.clone(), mean_square.sqrt() as f32);
-            samples.difference += mean_square * tuned.len() as f64;
-            samples.size += sample.size / sample.weights as f64 * tuned.len() as f64;
-        }
-        // The system maps much more than the few pages that are looked at.
-        [base, finetuned].iter().for_each(|checkpoint| checkpoint.release());
-    }
-    let distance = samples.distance().sqrt();
-    if options.force_unrelated || distance <= MAX_DISTANCE {
-        let related = pairing.links.iter().any(|link| link.relation.reference().is_some());
-        if related || options.force_unrelated {
-            return Ok(samples);
-        }
-        return Err(Error::mismatch(format!(
-            "no tensor of {} corresponds in name and shape to one of {}: is this the right base? \
-             (--force-unrelated goes on)",
-            finetuned.path().display(),
-            base.path().display()
-        )));
-    }
-    Err(Error::mismatch(format!(
-        "{} does not come from {}: their weights differ by {distance:.2} times the norm of the base, where a fine-tune \
-         differs by less than {MAX_DISTANCE} (--force-unrelated goes on)",
-        finetuned.path().display(),
-        base.path().display()
-    )))
 }
 
 /// Tensors that repeat another one, and which.

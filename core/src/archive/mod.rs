@@ -5,6 +5,7 @@ mod compress;
 mod layers;
 mod open;
 mod pretty;
+mod related;
 mod report;
 mod side_files;
 

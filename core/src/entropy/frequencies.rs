@@ -62,13 +62,11 @@ impl<const BITS: u32> Frequencies<BITS> {
         };
         let best = Self { of: exact, precision: Self::EXACT, rest };
         let bits = price(&best);
-        (0..Self::EXACT).rev().filter_map(|m| Self::rounded(&exact, m, rest)).fold(
-            (best, bits),
-            |best, table| {
-                let bits = price(&table);
-                if bits <= best.1 { (table, bits) } else { best }
-            },
-        )
+        let rounded = (0..Self::EXACT).rev().filter_map(|m| Self::rounded(&exact, m, rest));
+        rounded.fold((best, bits), |best, table| {
+            let bits = price(&table);
+            if bits <= best.1 { (table, bits) } else { best }
+        })
     }
 
     /// `exact` with `precision` bits under the leading ones; `None` if that leaves nothing for `rest`.

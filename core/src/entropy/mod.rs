@@ -27,8 +27,7 @@ pub(crate) use stream::Stream;
 
 use crate::error::{Error, Result};
 use crate::wire::{Reader, Writer};
-use rans::Frequencies;
-use rans::Table;
+use rans::{Frequencies, Table};
 
 /// The tags of the rANS models.
 const RANS: u8 = 9;
