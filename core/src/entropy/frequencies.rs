@@ -52,13 +52,14 @@ impl<const BITS: u32> Frequencies<BITS> {
     /// The best table for `histogram` (at least two symbols, at most 2^40 in total), and how many bits it and the
     /// symbols take together.
     pub(super) fn fit(histogram: &[u64; 256]) -> (Self, u64) {
-        let exact = Self::normalized(histogram);
+        let occurring: Vec<usize> = (0..256).filter(|&s| histogram[s] > 0).collect();
+        let exact = Self::normalized(histogram, &occurring);
         // Backwards, because the last of equal maxima is taken.
         let rest = (0..256).rev().max_by_key(|&s| exact[s]).unwrap_or(0);
         let price = |table: &Self| {
-            let bits = |f: u32| u64::from(BITS_OF[(f << (MOST_BITS - BITS)) as usize]);
-            let symbols: u64 = histogram.iter().zip(table.of).map(|(&h, f)| h * bits(f)).sum();
-            table.stored_len() * 8 + (symbols >> BITS_POINT)
+            let bits = |s: usize| u64::from(BITS_OF[(table.of[s] << (MOST_BITS - BITS)) as usize]);
+            let symbols: u64 = occurring.iter().map(|&s| histogram[s] * bits(s)).sum();
+            table.stored_len(&occurring) * 8 + (symbols >> BITS_POINT)
         };
         let best = Self { of: exact, precision: Self::EXACT, rest };
         let bits = price(&best);
@@ -82,36 +83,39 @@ impl<const BITS: u32> Frequencies<BITS> {
 
     /// The stored form.
     pub(super) fn stored(&self) -> Vec<u8> {
+        let present: Vec<usize> = (0..256).filter(|&s| self.of[s] > 0).collect();
         let mut bits = BitWriter::default();
-        self.fields(|value, len| match len {
+        self.fields(&present, |value, len| match len {
             Some(len) => bits.put(value, len),
             None => bits.put_gamma(value),
         });
         bits.finish()
     }
 
-    /// How many bytes the stored form has.
-    fn stored_len(&self) -> u64 {
+    /// How many bytes the stored form has; `present` are the symbols with a frequency.
+    fn stored_len(&self, present: &[usize]) -> u64 {
         let mut bits = 0;
-        self.fields(|value, len| bits += u64::from(len.unwrap_or_else(|| 2 * value.ilog2() + 1)));
+        self.fields(present, |value, len| bits += u64::from(len.unwrap_or_else(|| 2 * value.ilog2() + 1)));
         bits.div_ceil(8)
     }
 
-    /// Calls `field` for each field of the stored form, with its number of bits, or without where it is in gamma code.
-    fn fields(&self, mut field: impl FnMut(u64, Option<u32>)) {
-        let last = (0..256).rfind(|&s| self.of[s] > 0 && s != self.rest).unwrap_or(0);
+    /// Calls `field` for each field of the stored form, with its number of bits, or without where it is in gamma code; `present`
+    /// are the symbols with a frequency.
+    fn fields(&self, present: &[usize], mut field: impl FnMut(u64, Option<u32>)) {
+        let others = present.iter().copied().filter(|&s| s != self.rest);
+        let last = others.clone().next_back().unwrap_or(0);
         field(u64::from(self.precision), Some(4));
         field(self.rest as u64, Some(8));
         field(last as u64, Some(8));
-        let mut others = (0..=last).filter(|&s| s != self.rest).map(|s| self.of[s]).peekable();
-        let mut previous = FIRST_CLASS;
-        while let Some(f) = others.next() {
-            if f == 0 {
-                let run = 1 + std::iter::from_fn(|| others.next_if_eq(&0)).count();
+        let (mut next, mut previous) = (0, FIRST_CLASS);
+        for s in others {
+            let absent = s - next - usize::from((next..s).contains(&self.rest));
+            if absent > 0 {
                 field(ABSENT, None);
-                field(run as u64, None);
-                continue;
+                field(absent as u64, None);
             }
+            next = s + 1;
+            let f = self.of[s];
             let class = class(f);
             let difference = class as i32 - previous as i32;
             let zigzag = (difference << 1 ^ difference >> 31) as u64;
@@ -158,8 +162,8 @@ impl<const BITS: u32> Frequencies<BITS> {
         Ok((Self { of, precision, rest }, bits.used(WHAT)?))
     }
 
-    /// Steps 1 and 2 of the module's text.
-    fn normalized(histogram: &[u64; 256]) -> [u32; 256] {
+    /// Steps 1 and 2 of the module's text; `occurring` are the symbols that the histogram has.
+    fn normalized(histogram: &[u64; 256], occurring: &[usize]) -> [u32; 256] {
         let total: u64 = histogram.iter().sum();
         let mut of = histogram.map(|h| match h {
             0 => 0,
@@ -172,13 +176,13 @@ impl<const BITS: u32> Frequencies<BITS> {
         };
         let mut sum: u32 = of.iter().sum();
         while sum > Self::SCALE {
-            let given =
-                (0..256).filter(|&s| of[s] > 1).min_by(|&a, &b| compare(&of, a, b, u64::MAX)).unwrap_or(0);
+            let several = occurring.iter().copied().filter(|&s| of[s] > 1);
+            let given = several.min_by(|&a, &b| compare(&of, a, b, u64::MAX)).unwrap_or(0);
             of[given] -= 1;
             sum -= 1;
         }
         while sum < Self::SCALE {
-            let got = (0..256).filter(|&s| of[s] > 0).min_by(|&a, &b| compare(&of, b, a, 1)).unwrap_or(0);
+            let got = occurring.iter().copied().min_by(|&a, &b| compare(&of, b, a, 1)).unwrap_or(0);
             of[got] += 1;
             sum += 1;
         }

@@ -41,7 +41,7 @@ fn owners(table: &Frequencies) -> [u8; STATES] {
 /// What encodes.
 pub(crate) struct Encoder {
     tables: Vec<Frequencies>,
-    /// For each context and symbol, at 256 times the context and the symbol.
+    /// For each row and symbol, at 256 times the row and the symbol.
     steps: Vec<Step>,
     /// States plus 1024, those of one symbol after the other, context after context.
     states: Vec<u16>,
@@ -50,44 +50,49 @@ pub(crate) struct Encoder {
 /// How to take in one symbol of frequency `f`, in the state `x` (less 1024).
 #[derive(Clone, Copy, Default)]
 struct Step {
-    /// The upper half of the sum of this and `x` is how many bits leave: `b` where `x >= 2^b f`, else `b - 1`.
-    limit: u32,
-    /// From `x` without those bits to its place among `states`, modulo 2^32.
+    /// From `x` without the bits that leave to its place among `states`, modulo 2^32.
     offset: u32,
+    /// The sum of this and `x`, without its lowest `STATE_BITS + 1` bits, is how many leave: `b` where `x >= 2^b f`, else `b - 1`.
+    limit: u16,
     /// See [`Move::extra`].
     extra: u8,
 }
 
 impl Encoder {
-    /// The best tables for `histograms`, one for each context, each of two symbols or more. The symbol `other` takes the place of
-    /// those that a context does not have; `extra` says how many bits follow each.
+    /// The best tables for `histograms`, one for each context, each of two symbols or more. `rows` are the contexts by the names
+    /// that [`Steps::push`] has for them. The symbol `other` takes the place of those that a context does not have; `extra` says how
+    /// many bits follow each.
     pub(crate) fn fit<'a>(
         histograms: impl Iterator<Item = &'a [u64; 256]>,
+        rows: impl Iterator<Item = u8>,
         other: u8,
         extra: impl Fn(u8) -> u8,
     ) -> Self {
         let tables: Vec<_> = histograms.map(|histogram| Frequencies::fit(histogram).0).collect();
-        let mut steps = Vec::with_capacity(256 * tables.len());
+        let mut steps = Vec::with_capacity(tables.len());
         let mut states = vec![0; STATES * tables.len()];
         for table in &tables {
-            let first = steps.len() / 256 * STATES;
+            let first = steps.len() * STATES;
             let (mut free, mut start) = ([first; 256], first);
             let mut own = [Step::default(); 256];
             for ((symbol, step), &f) in (0..=u8::MAX).zip(&mut own).zip(&table.of).filter(|(_, f)| **f > 0) {
                 let most = STATE_BITS - (f - 1).checked_ilog2().unwrap_or(0);
                 let offset = (start as u32).wrapping_sub(f);
-                *step = Step { limit: (most << 16) - (f << most), offset, extra: extra(symbol) };
+                let limit = ((most << (STATE_BITS + 1)) - (f << most)) as u16;
+                *step = Step { offset, limit, extra: extra(symbol) };
                 free[usize::from(symbol)] = start;
                 start += f as usize;
             }
             let other = own[usize::from(other)];
-            steps.extend(own.iter().zip(&table.of).map(|(&step, &f)| if f > 0 { step } else { other }));
+            own.iter_mut().zip(&table.of).filter(|(_, f)| **f == 0).for_each(|(step, _)| *step = other);
+            steps.push(own);
             for (state, owner) in (SCALE as u16..).zip(owners(table)) {
                 let place = &mut free[usize::from(owner)];
                 states[*place] = state;
                 *place += 1;
             }
         }
+        let steps = rows.flat_map(|context| steps[usize::from(context)]).collect();
         Self { tables, steps, states }
     }
 
@@ -110,20 +115,19 @@ pub(crate) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Takes the symbol of `turn`, 256 times its context and itself, into a state (1024 more than in the file); gives the bits that
-    /// leave it, how many they are, and how many bits belong to the symbol.
+    /// Takes the symbol of `turn`, 256 times its row and itself, into a state (1024 more than in the file); gives how many of its
+    /// low bits leave it before, and how many bits belong to the symbol.
     #[inline(always)]
-    pub(crate) fn push(self, state: &mut u32, turn: u16) -> (u64, u32, u32) {
+    pub(crate) fn push(self, state: &mut u64, turn: u16) -> (u32, u32) {
         let step = self.steps[usize::from(turn)];
-        let len = (*state + step.limit) >> 16;
-        let bits = *state & ((1 << len) - 1);
-        *state = self.states[(*state >> len).wrapping_add(step.offset) as usize].into();
-        (bits.into(), len, step.extra.into())
+        let len = (*state as u32 + u32::from(step.limit)) >> (STATE_BITS + 1);
+        *state = self.states[((*state >> len) as u32).wrapping_add(step.offset) as usize].into();
+        (len, step.extra.into())
     }
 }
 
 /// The state that an encoder begins with, and a decoder ends with, 1024 more than in the file.
-pub(crate) const REST: u32 = SCALE;
+pub(crate) const REST: u64 = SCALE as u64;
 
 /// A decoder's move from one state, and what its caller attaches to the symbol: a number, and how many bits follow.
 #[derive(Clone, Copy, Default)]
@@ -205,7 +209,7 @@ mod tests {
         let mut counts = [[0; 256]; 3];
         counts.iter_mut().for_each(|counts| counts[..2].fill(1));
         turns.iter().for_each(|&turn| counts.as_flattened_mut()[usize::from(turn)] += 1);
-        let encoder = Encoder::fit(counts.iter(), 1, |symbol| symbol);
+        let encoder = Encoder::fit(counts.iter(), 0..3, 1, |symbol| symbol);
         let mut state = REST;
         // The first context has the symbols 0 and 1 alone.
         let (ones, twos) = (encoder.steps().push(&mut state, 1), encoder.steps().push(&mut { REST }, 2));
@@ -213,9 +217,10 @@ mod tests {
         state = REST;
         let mut fields: Vec<(u64, u32)> = (turns.iter().rev())
             .map(|&turn| {
-                let (bits, len, extra) = encoder.steps().push(&mut state, turn);
+                let before = state;
+                let (len, extra) = encoder.steps().push(&mut state, turn);
                 assert_eq!(extra, u32::from(turn % 256));
-                (bits, len)
+                (before & ((1 << len) - 1), len)
             })
             .collect();
         let bits: u32 = fields.iter().map(|field| field.1).sum();
@@ -231,7 +236,7 @@ mod tests {
         let mut models = Writer::default();
         encoder.write(&mut models);
         let decoder = Decoder::read(&mut Reader(&models.0), 3, |symbol| (u32::from(symbol), 0)).unwrap();
-        let mut state = (state - SCALE) as usize;
+        let mut state = (state - REST) as usize;
         for &turn in &turns {
             let found = Move::of(&decoder.0[usize::from(turn >> 8)], state);
             assert_eq!(found.base, u32::from(turn % 256));

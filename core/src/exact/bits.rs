@@ -5,37 +5,54 @@ use crate::entropy::padded;
 /// Puts fields in front of each other, into memory that has room for them, and for 8 bytes more.
 pub(super) struct Writer<'a> {
     memory: &'a mut [u8],
-    /// Where the bytes begin that are whole.
+    /// The bit that the bits written so far begin with.
     at: usize,
-    /// What is in front of them.
-    pending: u64,
-    pending_len: u32,
+    /// Those bits, as many as there is room for.
+    first: u64,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(memory: &'a mut [u8]) -> Self {
-        Self { at: memory.len(), memory, pending: 0, pending_len: 0 }
+        Self { at: 8 * memory.len().saturating_sub(WORD), memory, first: 0 }
     }
 
-    /// Puts the `len` bits of `value`, at most 56, in front; the bits above are zero.
+    /// Puts `fields` in front.
     #[inline(always)]
-    pub(super) fn put(&mut self, value: u64, len: u32) {
-        self.pending = self.pending << len | value;
-        self.pending_len += len;
-        // The highest bits are the first of the whole bytes, or would be. (A shift by 64 is two.)
-        let whole = self.pending << (63 - self.pending_len) << 1;
-        if let Some(to) = self.memory[..self.at].last_chunk_mut() {
-            *to = whole.to_le_bytes();
+    pub(super) fn put(&mut self, Fields { bits, len }: Fields) {
+        self.first = self.first << len | bits;
+        self.at = self.at.wrapping_sub(len as usize);
+        let byte = self.at / 8;
+        // What lies behind is written once more, as it is.
+        if let Some(to) = self.memory.get_mut(byte..byte + WORD) {
+            to.copy_from_slice(&(self.first << (self.at % 8)).to_le_bytes());
         }
-        self.at -= self.pending_len as usize / 8;
-        self.pending_len %= 8;
     }
 
     /// The bytes: the first begins with a one bit and as many zeros below it as fill it up.
     pub(super) fn finish(mut self) -> &'a [u8] {
-        self.put(1, 1);
-        self.put(0, (8 - self.pending_len) % 8);
-        &self.memory[self.at..]
+        self.put(Fields { bits: 1, len: 1 });
+        self.put(Fields { bits: 0, len: (self.at % 8) as u32 });
+        &self.memory[self.at / 8..self.memory.len() - WORD]
+    }
+}
+
+/// Bytes of a word.
+const WORD: usize = 8;
+
+/// Some fields on their way, at most 56 bits of them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Fields {
+    bits: u64,
+    len: u32,
+}
+
+impl Fields {
+    /// With the `len` low bits of `value`, fewer than 64, in front of the others.
+    #[inline(always)]
+    pub(super) fn and(self, value: u64, len: u32) -> Self {
+        // What is above the low bits is taken off beforehand, which is shorter than a mask.
+        let bits = (self.bits.wrapping_sub(value >> len) << len).wrapping_add(value);
+        Self { bits, len: self.len + len }
     }
 }
 
@@ -66,7 +83,7 @@ mod tests {
                 .collect();
             let mut memory = vec![0xff; 8 * count as usize + 9];
             let mut writer = Writer::new(&mut memory);
-            fields.iter().rev().for_each(|&(value, len)| writer.put(value, len));
+            fields.iter().rev().for_each(|&(value, len)| writer.put(Fields::default().and(value, len)));
             let bytes = writer.finish();
             let mut at = start(bytes).unwrap();
             for (value, len) in fields {

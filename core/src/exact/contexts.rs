@@ -8,6 +8,35 @@ use crate::wire::{Reader, Writer};
 /// Most contexts of a tensor.
 pub(super) const MAX: usize = 32;
 
+/// The exponents in a row that may have contexts of their own: the first and the last, which take what is beyond.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    first: u32,
+    last: u32,
+}
+
+impl Rows {
+    /// The [`MAX`] exponents that hold the most of `histogram`.
+    pub(super) fn widest(histogram: &[u32]) -> Self {
+        let count = histogram.len().min(MAX);
+        let held = |first: usize| histogram[first..first + count].iter().map(|&n| u64::from(n)).sum::<u64>();
+        // Backwards, because the last of equal maxima is taken.
+        let first = (0..=histogram.len() - count).rev().max_by_key(|&first| held(first)).unwrap_or(0);
+        Self { first: first as u32, last: (first + count - 1) as u32 }
+    }
+
+    /// How many there are.
+    pub(super) fn count(self) -> usize {
+        (self.last - self.first + 1) as usize
+    }
+
+    /// The row of an exponent.
+    #[inline(always)]
+    pub(super) fn of(self, exponent: u32) -> u32 {
+        exponent.clamp(self.first, self.last) - self.first
+    }
+}
+
 /// Which exponents of the prediction share a context: the first exponent of each, rising from 0 on.
 pub(super) struct Contexts {
     pub(super) firsts: Vec<usize>,
@@ -15,15 +44,15 @@ pub(super) struct Contexts {
 }
 
 impl Contexts {
-    /// The [`MAX`] exponents in a row that hold the most of `histogram`, a context each; the outer ones take what is beyond.
-    pub(super) fn widest(histogram: &[u32]) -> Self {
-        let exponents = histogram.len();
-        let count = exponents.min(MAX);
-        let held = |first: usize| histogram[first..first + count].iter().map(|&n| u64::from(n)).sum::<u64>();
-        // Backwards, because the last of equal maxima is taken.
-        let first = (0..=exponents - count).rev().max_by_key(|&first| held(first)).unwrap_or(0);
-        let firsts = std::iter::once(0).chain(first + 1..first + count).collect();
+    /// One for each row, of `exponents` exponents.
+    pub(super) fn each(rows: Rows, exponents: usize) -> Self {
+        let firsts = std::iter::once(0).chain(rows.first as usize + 1..=rows.last as usize).collect();
         Self { firsts, exponents }
+    }
+
+    /// The context of each row.
+    pub(super) fn of_rows(&self, rows: Rows) -> impl Iterator<Item = u8> {
+        self.spread().into_iter().skip(rows.first as usize).take(rows.count())
     }
 
     /// The context of each exponent.

@@ -3,7 +3,7 @@
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
-use super::contexts::Contexts;
+use super::contexts::{Contexts, Rows};
 use super::survey::Survey;
 use super::words::{ESCAPE, Layout};
 use super::{BATCH, WHAT, pieces, predict};
@@ -14,10 +14,8 @@ use crate::wire::Writer;
 
 /// What encodes the words of a tensor.
 pub(super) struct Encoder {
-    pub(super) layout: Layout,
+    pub(super) turning: Turning,
     contexts: Contexts,
-    /// 256 times the context of each exponent.
-    of: Vec<u16>,
     pub(super) models: tans::Encoder,
 }
 
@@ -35,8 +33,10 @@ impl Encoder {
             survey.add(whole, prediction.as_chunks::<N>().0, words.as_chunks().0);
         }
         let layout = Layout::of(target.0, survey.low_zeros(target.0)).ok_or_else(|| Error::limit(WHAT))?;
-        let mut contexts = Contexts::widest(&survey.exponents);
-        let mut counts = count::<N>(layout, &contexts, (base.0, target.0), &runs)?;
+        let rows = Rows::widest(&survey.exponents);
+        let turning = Turning { layout, rows };
+        let mut counts = count::<N>(turning, (base.0, target.0), &runs)?;
+        let mut contexts = Contexts::each(rows, layout.exponents());
         contexts.merge(&mut counts);
         for counts in &mut counts {
             let few = |counts: &[u64; 256]| counts.iter().filter(|&&n| n > 0).count() < 2;
@@ -46,51 +46,49 @@ impl Encoder {
         }
         let meanings = layout.meanings(N);
         let extra = |symbol| meanings[usize::from(symbol)].len;
-        let models = tans::Encoder::fit(counts.iter(), ESCAPE, extra);
-        let of = contexts.spread().into_iter().map(|context| u16::from(context) << 8).collect();
-        Ok(Self { layout, contexts, of, models })
+        let models = tans::Encoder::fit(counts.iter(), contexts.of_rows(rows), ESCAPE, extra);
+        Ok(Self { turning, contexts, models })
     }
 
     pub(super) fn write(&self, out: &mut Writer) {
-        out.u8(self.layout.dropped as u8);
+        out.u8(self.turning.layout.dropped as u8);
         self.contexts.write(out);
         self.models.write(out);
     }
+}
 
-    /// 256 times the context, and the symbol, of some words; `symbols` is memory to work in.
+/// What makes a turn of a word: 256 times the row of its prediction, and its symbol.
+#[derive(Clone, Copy)]
+pub(super) struct Turning {
+    pub(super) layout: Layout,
+    rows: Rows,
+}
+
+impl Turning {
+    /// The turns of some words.
     #[inline(always)]
-    pub(super) fn turns<const N: usize>(
-        &self,
-        prediction: &[[u8; N]],
-        words: &[[u8; N]],
-        symbols: &mut [u8],
-        turns: &mut [u16],
-    ) {
-        let (layout, of) = (self.layout, &self.of[..]);
-        Symbols { layout, prediction, words, symbols: &mut *symbols }.call();
-        for ((turn, &p), &symbol) in turns.iter_mut().zip(prediction).zip(&*symbols) {
-            *turn = of[layout.exponent(p)] | u16::from(symbol);
+    pub(super) fn turns<const N: usize>(self, prediction: &[[u8; N]], words: &[[u8; N]], turns: &mut [u16]) {
+        for ((turn, &p), &y) in turns.iter_mut().zip(prediction).zip(words) {
+            let row = self.rows.of(self.layout.exponent(p)) as u16;
+            *turn = row << 8 | u16::from(self.layout.symbol(p, y));
         }
     }
 }
 
-/// How often each symbol occurs in each context in some runs of words, each with what predicts them; `dtypes` are those of both.
+/// How often each symbol occurs in each row in some runs of words, each with what predicts them; `dtypes` are those of both.
 fn count<const N: usize>(
-    layout: Layout,
-    contexts: &Contexts,
+    turning: Turning,
     dtypes: (Dtype, Dtype),
     runs: &[(&[u8], &[u8])],
 ) -> Result<Vec<[u64; 256]>> {
-    let of = contexts.spread();
-    let none = || vec![[0; 256]; contexts.firsts.len()];
+    let none = || vec![[0; 256]; turning.rows.count()];
     let add = |mut counts: Vec<[u32; 256]>, (predicting, words): &(&[u8], &[u8])| {
         let prediction = predict((dtypes.0, predicting), dtypes.1)?;
         let (prediction, words) = (prediction.as_chunks::<N>().0, words.as_chunks().0);
-        let mut symbols = [0; BATCH];
-        pulp::Arch::new().dispatch(Symbols { layout, prediction, words, symbols: &mut symbols });
-        for (&p, symbol) in prediction.iter().zip(symbols) {
-            counts[usize::from(of[layout.exponent(p)])][usize::from(symbol)] += 1;
-        }
+        let mut turns = [0; BATCH];
+        pulp::Arch::new().dispatch(Turns { turning, prediction, words, turns: &mut turns });
+        let flat = counts.as_flattened_mut();
+        turns[..words.len()].iter().for_each(|&turn| flat[usize::from(turn)] += 1);
         Ok(counts)
     };
     let counts: Result<Vec<[u32; 256]>> =
@@ -101,21 +99,19 @@ fn count<const N: usize>(
     Ok(counts?.iter().map(|counts| counts.map(u64::from)).collect())
 }
 
-/// The symbols of some words, compiled for the vector instruction set.
-struct Symbols<'a, const N: usize> {
-    layout: Layout,
+/// [`Turning::turns`], compiled for the vector instruction set.
+struct Turns<'a, const N: usize> {
+    turning: Turning,
     prediction: &'a [[u8; N]],
     words: &'a [[u8; N]],
-    symbols: &'a mut [u8],
+    turns: &'a mut [u16],
 }
 
-impl<const N: usize> NullaryFnOnce for Symbols<'_, N> {
+impl<const N: usize> NullaryFnOnce for Turns<'_, N> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        for ((symbol, &p), &y) in self.symbols.iter_mut().zip(self.prediction).zip(self.words) {
-            *symbol = self.layout.symbol(p, y);
-        }
+        self.turning.turns(self.prediction, self.words, self.turns);
     }
 }

@@ -1,7 +1,7 @@
 //! The words of a piece to bytes and back: for each word a symbol and its extra bits, in lanes that a processor can work on side
 //! by side (FORMAT.md, "Exact residual").
 
-use super::bits::{self, Writer as BitWriter};
+use super::bits::{self, Fields, Writer as BitWriter};
 use super::encoder::Encoder;
 use super::words::{Layout, Meaning, low_bits};
 use super::{BATCH, Models};
@@ -46,14 +46,21 @@ impl Encoder {
             Back { state: REST, bits: BitWriter::new(memory) }
         };
         let mut lanes: Vec<_> = scratch.lanes.iter_mut().take(count).map(begin).collect();
-        let (mut symbols, mut turns) = ([0; BATCH], [0; BATCH]);
+        let (mut turns, mut differences) = ([0; BATCH], [[0; N]; BATCH]);
         for (prediction, words) in prediction.chunks(BATCH).zip(words.chunks(BATCH)).rev() {
-            let (symbols, turns) = (&mut symbols[..words.len()], &mut turns[..words.len()]);
-            let lanes = &mut lanes;
-            pulp::Arch::new().dispatch(Encode { encoder: self, prediction, words, symbols, turns, lanes });
+            let turns = &mut turns[..words.len()];
+            let (differences, lanes) = (&mut differences[..words.len()], &mut lanes);
+            pulp::Arch::new().dispatch(Encode {
+                encoder: self,
+                prediction,
+                words,
+                turns,
+                differences,
+                lanes,
+            });
         }
         let end = |Back { state, mut bits }: Back<'s>| {
-            bits.put((state - REST).into(), STATE_BITS);
+            bits.put(Fields::default().and(state - REST, STATE_BITS));
             bits.finish()
         };
         let lanes: Vec<&[u8]> = lanes.into_iter().map(end).collect();
@@ -66,7 +73,7 @@ impl Encoder {
 
 /// Where the encoder of a lane is.
 struct Back<'a> {
-    state: u32,
+    state: u64,
     bits: BitWriter<'a>,
 }
 
@@ -75,8 +82,8 @@ struct Encode<'a, 'b, const N: usize> {
     encoder: &'a Encoder,
     prediction: &'a [[u8; N]],
     words: &'a [[u8; N]],
-    symbols: &'a mut [u8],
     turns: &'a mut [u16],
+    differences: &'a mut [[u8; N]],
     lanes: &'a mut [Back<'b>],
 }
 
@@ -86,7 +93,7 @@ impl<const N: usize> pulp::NullaryFnOnce for Encode<'_, '_, N> {
     #[inline(always)]
     fn call(self) {
         // Where nothing is left out, which the compiler is to know, there is less to do.
-        match self.encoder.layout.dropped {
+        match self.encoder.turning.layout.dropped {
             0 => self.run::<true>(),
             _ => self.run::<false>(),
         }
@@ -96,27 +103,30 @@ impl<const N: usize> pulp::NullaryFnOnce for Encode<'_, '_, N> {
 impl<const N: usize> Encode<'_, '_, N> {
     #[inline(always)]
     fn run<const WHOLE: bool>(self) {
-        let Self { encoder, prediction, words, symbols, turns, lanes } = self;
-        encoder.turns(prediction, words, symbols, turns);
-        let mut steps = BackSteps { layout: encoder.layout, models: encoder.models.steps() };
+        let Self { encoder, prediction, words, turns, differences, lanes } = self;
+        let mut turning = encoder.turning;
         if WHOLE {
-            steps.layout.dropped = 0;
+            turning.layout.dropped = 0;
         }
+        turning.turns(prediction, words, turns);
+        for ((difference, &p), &y) in differences.iter_mut().zip(prediction).zip(words) {
+            *difference = turning.layout.difference(p, y);
+        }
+        let steps = BackSteps { layout: turning.layout, models: encoder.models.steps() };
         // Whole rounds of all lanes, where there are several.
-        let rounds = if lanes.len() == LANES { words.len() / ROUND } else { 0 };
-        for i in (ROUND * rounds..words.len()).rev() {
-            steps.run(&mut lanes[i / 2 % lanes.len()], &[prediction[i]], &[words[i]], &[turns[i]]);
+        let rounds = if lanes.len() == LANES { turns.len() / ROUND } else { 0 };
+        for i in (ROUND * rounds..turns.len()).rev() {
+            steps.run(&mut lanes[i / 2 % lanes.len()], &[turns[i]], &[differences[i]]);
         }
         let Some([a, b, c, d]) = lanes.first_chunk_mut() else { return };
-        let p = prediction.as_chunks::<2>().0.as_chunks::<LANES>().0;
         let turns = turns.as_chunks::<2>().0.as_chunks::<LANES>().0;
-        let words = words.as_chunks::<2>().0.as_chunks::<LANES>().0;
-        for ((p, turns), words) in p.iter().zip(turns).zip(words).take(rounds).rev() {
+        let differences = differences.as_chunks::<2>().0.as_chunks::<LANES>().0;
+        for (turns, differences) in turns.iter().zip(differences).take(rounds).rev() {
             // One by one: the compiler would make a loop.
-            steps.run(a, &p[0], &words[0], &turns[0]);
-            steps.run(b, &p[1], &words[1], &turns[1]);
-            steps.run(c, &p[2], &words[2], &turns[2]);
-            steps.run(d, &p[3], &words[3], &turns[3]);
+            steps.run(a, &turns[0], &differences[0]);
+            steps.run(b, &turns[1], &differences[1]);
+            steps.run(c, &turns[2], &differences[2]);
+            steps.run(d, &turns[3], &differences[3]);
         }
     }
 }
@@ -134,27 +144,26 @@ impl BackSteps<'_> {
     fn run<const N: usize, const M: usize>(
         self,
         Back { state, bits }: &mut Back<'_>,
-        prediction: &[[u8; N]; M],
-        words: &[[u8; N]; M],
         turns: &[u16; M],
+        differences: &[[u8; N]; M],
     ) {
-        let (mut fields, mut fields_len) = (0, 0);
+        let mut fields = Fields::default();
         for i in (0..M).rev() {
-            let (low, len, extra_len) = self.models.push(state, turns[i]);
-            let extra = self.layout.extra(prediction[i], words[i], extra_len);
+            let before = *state;
+            let (len, extra_len) = self.models.push(state, turns[i]);
+            let extra = self.layout.extra(differences[i], extra_len);
             if N == 8 {
+                // More than fields have room for.
                 let first = extra_len.min(32);
-                bits.put(extra >> first, extra_len - first);
-                bits.put(low_bits::<8>(extra, first), first);
-                bits.put(low, len);
-                continue;
+                bits.put(Fields::default().and(extra >> first, extra_len - first));
+                bits.put(Fields::default().and(extra, first));
+            } else {
+                fields = fields.and(extra, extra_len);
             }
-            fields = (fields << extra_len | extra) << len | low;
-            fields_len += len + extra_len;
+            fields = fields.and(before, len);
             // Two short words are put at once.
             if N > 2 || i == 0 {
-                bits.put(fields, fields_len);
-                (fields, fields_len) = (0, 0);
+                bits.put(std::mem::take(&mut fields));
             }
         }
     }
@@ -284,7 +293,7 @@ impl Steps<'_> {
             if i > 0 && N > 2 {
                 window = bits::window(bytes, at);
             }
-            let next = Move::of(moves[layout.exponent(prediction[i]) % EXPONENTS], state);
+            let next = Move::of(moves[layout.exponent(prediction[i]) as usize % EXPONENTS], state);
             let len = u32::from(next.extra);
             state = next.next(window);
             at += usize::from(next.bits);

@@ -22,7 +22,7 @@ impl Survey {
         // Every so many words: few numbers are needed.
         const STEP: usize = 7;
         for (&p, &y) in prediction.iter().zip(words).step_by(STEP) {
-            self.exponents[layout.exponent(p)] += 1;
+            self.exponents[layout.exponent(p) as usize] += 1;
             let zeros = words::low_zeros(y);
             self.all[zeros] += 1;
             self.changed[zeros] += i64::from(p != y);

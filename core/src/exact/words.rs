@@ -46,10 +46,16 @@ macro_rules! symbol {
         let (p, y) = ($p as $unsigned >> dropped, $y as $unsigned >> dropped);
         let v = (y & (top - 1)).wrapping_sub(p & (top - 1)) as $signed;
         let a = (v ^ v >> (<$signed>::BITS - 1)) as $unsigned;
-        let len = (a | 1 << kept).ilog2() - kept;
-        let symbol = 4 * ((<$unsigned>::from(len) << kept) + (a >> len)) as u8
-            + 2 * u8::from((p ^ y) & top != 0)
-            + u8::from(v < 0);
+        let token = if N > 2 {
+            let len = (a | 1 << kept).ilog2() - kept;
+            (<$unsigned>::from(len) << kept) + (a >> len)
+        } else if a >> kept == 0 {
+            a
+        } else {
+            // A float of `a` has them at hand, exponent and leading bits, one after the other.
+            (((a as i32 as f32).to_bits() >> (23 - kept)) - ((126 + kept) << kept)) as $unsigned
+        };
+        let symbol = 4 * token as u8 + 2 * u8::from((p ^ y) & top != 0) + u8::from(v < 0);
         if y << dropped == $y as $unsigned { symbol } else { ESCAPE }
     }};
 }
@@ -103,15 +109,19 @@ impl Layout {
 
     /// The exponent of a word.
     #[inline(always)]
-    pub(super) fn exponent<const N: usize>(self, word: [u8; N]) -> usize {
-        ((number(word) & (u64::MAX >> (65 - 8 * N))) >> self.fraction) as usize
+    pub(super) fn exponent<const N: usize>(self, word: [u8; N]) -> u32 {
+        let word = number(word);
+        // Vectors hold more of the smaller numbers.
+        match N {
+            8 => ((word & (u64::MAX >> 1)) >> self.fraction) as u32,
+            _ => (word as u32 & (u32::MAX >> (33 - 8 * N))) >> self.fraction,
+        }
     }
 
     /// The symbol of `word`.
     #[inline(always)]
     pub(super) fn symbol<const N: usize>(self, predicted: [u8; N], word: [u8; N]) -> u8 {
         let (p, y) = (number(predicted), number(word));
-        // Vectors hold more of the smaller numbers.
         if N == 8 { symbol!(u64, i64, self, p, y) } else { symbol!(u32, i32, self, p, y) }
     }
 
@@ -136,11 +146,16 @@ impl Layout {
         number(predicted) >> self.dropped << self.dropped
     }
 
-    /// The `len` extra bits of a word.
+    /// What a word has more than its prediction, of which its extra bits are some.
     #[inline(always)]
-    pub(super) fn extra<const N: usize>(self, predicted: [u8; N], word: [u8; N], len: u32) -> u64 {
-        let difference = number(word).wrapping_sub(self.rounded(predicted));
-        low_bits::<N>(difference >> self.shift::<N>(len), len)
+    pub(super) fn difference<const N: usize>(self, predicted: [u8; N], word: [u8; N]) -> [u8; N] {
+        narrow(number(word).wrapping_sub(self.rounded(predicted)))
+    }
+
+    /// The `len` extra bits of a word with this difference, and others above them.
+    #[inline(always)]
+    pub(super) fn extra<const N: usize>(self, difference: [u8; N], len: u32) -> u64 {
+        number(difference) >> self.shift::<N>(len)
     }
 
     /// How many bits are left out under `len` extra bits.
@@ -153,10 +168,7 @@ impl Layout {
     /// The word of a symbol that means `base` and `len` extra bits, which are `extra`.
     #[inline(always)]
     pub(super) fn join<const N: usize>(self, predicted: [u8; N], base: u64, len: u32, extra: u64) -> [u8; N] {
-        let word = self.rounded(predicted).wrapping_add(base).wrapping_add(extra << self.shift::<N>(len));
-        let mut narrow = [0; N];
-        narrow.copy_from_slice(&word.to_le_bytes()[..N]);
-        narrow
+        narrow(self.rounded(predicted).wrapping_add(base).wrapping_add(extra << self.shift::<N>(len)))
     }
 }
 
@@ -182,6 +194,14 @@ fn number<const N: usize>(word: [u8; N]) -> u64 {
     u64::from_le_bytes(wide)
 }
 
+/// The word of the low bits of a number.
+#[inline(always)]
+fn narrow<const N: usize>(number: u64) -> [u8; N] {
+    let mut narrow = [0; N];
+    narrow.copy_from_slice(&number.to_le_bytes()[..N]);
+    narrow
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -195,15 +215,14 @@ mod tests {
         for layout in (0..64).map_while(|dropped| Layout::of(dtype, dropped)) {
             let meanings = layout.meanings(N);
             for &p in &edges {
-                assert!(layout.exponent(p) < layout.exponents());
+                assert!((layout.exponent(p) as usize) < layout.exponents());
                 for &y in &edges {
                     let symbol = layout.symbol(p, y);
                     assert!(p != y || symbol == 0 || symbol == ESCAPE);
                     for symbol in [symbol, ESCAPE] {
                         let meaning = meanings[usize::from(symbol)];
                         let len = u32::from(meaning.len);
-                        let extra = layout.extra(p, y, len);
-                        assert!(len == 64 || extra >> len == 0);
+                        let extra = low_bits::<8>(layout.extra(layout.difference(p, y), len), len);
                         assert_eq!(layout.join(p, meaning.base, len, extra), y, "{dtype} {p:?} {y:?}");
                     }
                 }
