@@ -63,21 +63,24 @@ impl<const BITS: u32> Frequencies<BITS> {
         };
         let best = Self { of: exact, precision: Self::EXACT, rest };
         let bits = price(&best);
-        let rounded = (0..Self::EXACT).rev().filter_map(|m| Self::rounded(&exact, m, rest));
+        let rounded = (0..Self::EXACT).rev().filter_map(|m| Self::rounded(&exact, &occurring, m, rest));
         rounded.fold((best, bits), |best, table| {
             let bits = price(&table);
             if bits <= best.1 { (table, bits) } else { best }
         })
     }
 
-    /// `exact` with `precision` bits under the leading ones; `None` if that leaves nothing for `rest`.
-    fn rounded(exact: &[u32; 256], precision: u32, rest: usize) -> Option<Self> {
-        let mut of = exact.map(|f| {
-            let drop = class(f).saturating_sub(1 + precision);
-            (f + (1 << drop >> 1)) >> drop << drop
-        });
-        of[rest] = 0;
-        of[rest] = Self::SCALE.checked_sub(of.iter().sum()).filter(|&left| left > 0)?;
+    /// `exact`, whose symbols are `present`, with `precision` bits under the leading ones; `None` if that leaves nothing for
+    /// `rest`.
+    fn rounded(exact: &[u32; 256], present: &[usize], precision: u32, rest: usize) -> Option<Self> {
+        let mut of = *exact;
+        let mut left = Self::SCALE;
+        for &s in present.iter().filter(|&&s| s != rest) {
+            let drop = class(of[s]).saturating_sub(1 + precision);
+            of[s] = (of[s] + (1 << drop >> 1)) >> drop << drop;
+            left = left.checked_sub(of[s])?;
+        }
+        of[rest] = Some(left).filter(|&left| left > 0)?;
         Some(Self { of, precision, rest })
     }
 

@@ -41,8 +41,8 @@ fn owners(table: &Frequencies) -> [u8; STATES] {
 /// What encodes.
 pub(crate) struct Encoder {
     tables: Vec<Frequencies>,
-    /// For each row and symbol, at 256 times the row and the symbol.
-    steps: Vec<Step>,
+    /// For each row and symbol.
+    steps: Vec<[Step; 256]>,
     /// States plus 1024, those of one symbol after the other, context after context.
     states: Vec<u16>,
 }
@@ -92,8 +92,8 @@ impl Encoder {
                 *place += 1;
             }
         }
-        let steps = rows.flat_map(|context| steps[usize::from(context)]).collect();
-        Self { tables, steps, states }
+        let rows: Vec<_> = rows.map(|context| steps[usize::from(context)]).collect();
+        Self { tables, steps: rows, states }
     }
 
     /// Appends the tables.
@@ -103,7 +103,7 @@ impl Encoder {
 
     /// What the loop that pushes has at hand.
     pub(crate) fn steps(&self) -> Steps<'_> {
-        Steps { steps: &self.steps, states: &self.states }
+        Steps { steps: self.steps.as_flattened(), states: &self.states }
     }
 }
 
