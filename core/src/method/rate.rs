@@ -165,35 +165,43 @@ fn search(
     const REACH: f64 = 2.5;
     /// After so many trials that were guessed from the last two, from the two that are nearest on either side: always nearer.
     const GUESSES: usize = 7;
+    /// After so many trials on one side of the limit they are on a plateau, which ends further away: a guess goes at least so far,
+    /// then four times as far, and so on.
+    const PLATEAU: usize = 4;
+    const LEAP: f64 = 0.3;
     let (low, high) = (f64::from(STEPS.0).ln(), f64::from(most).ln());
     // Logarithms of steps: the best that is within the limit, the nearest that is not, and the last, with their values.
     let (mut good, mut bad, mut last) = (None::<(f64, f64)>, None::<(f64, f64)>, None::<(f64, f64)>);
     let mut at = f64::from(first).ln();
     for trial in 1..=TRIALS {
         let log = (value(at.exp() as f32)?.max(1e-12) / limit).ln();
-        if log <= 0.0 {
-            good = Some((at, log));
-            if log >= CLOSE.ln() {
-                break;
-            }
-        } else {
-            bad = Some((at, log));
+        let (side, other) = if log <= 0.0 { (&mut good, &mut bad) } else { (&mut bad, &mut good) };
+        *side = Some((at, log));
+        if log <= 0.0 && log >= CLOSE.ln() {
+            break;
+        }
+        // As in the Illinois method: what stays where it is counts half.
+        if trial > GUESSES && last.is_some_and(|last| (last.1 <= 0.0) == (log <= 0.0)) {
+            other.iter_mut().for_each(|other| other.1 /= 2.0);
         }
         let slope =
             last.map_or(SLOPE, |last| (sign * (log - last.1) / (at - last.0)).clamp(SLOPES.0, SLOPES.1));
         last = Some((at, log));
         // A little inside of the limit.
         let inside = 0.5 * CLOSE.ln();
-        let next = at + (sign * (inside - log) / slope).clamp(-REACH, REACH);
+        let way = sign * (inside - log) / slope;
         let next = match (good, bad) {
             (Some((good, least)), Some((bad, most))) => {
                 let part = match trial < GUESSES {
-                    true => (next - good) / (bad - good),
+                    true => (at + way.clamp(-REACH, REACH) - good) / (bad - good),
                     false => (inside - least) / (most - least),
                 };
                 good + part.clamp(0.1, 0.9) * (bad - good)
             }
-            _ => next.clamp(low, high),
+            _ => {
+                let leap = if trial < PLATEAU { 0.0 } else { LEAP * 4f64.powi((trial - PLATEAU) as i32) };
+                (at + way.signum() * way.abs().max(leap).min(REACH)).clamp(low, high)
+            }
         };
         if (next - at).abs() < 1e-4 {
             break;
@@ -262,6 +270,24 @@ mod tests {
             let mut trial = |step| Ok(Outcome { bytes: bytes(step) as u64, error: 0.1, kl: 0.1 });
             let found = bytes(step(Target::Size(size), FACTS, &mut trial).unwrap());
             assert!(found <= size && found >= 0.97 * size, "{size}: {found}");
+        }
+    }
+
+    /// As of weak directions in noise that a limit has to have: nearly nothing is gained until the noise comes.
+    #[test]
+    fn limits_below_a_plateau_are_met() {
+        let noise = |step: f32| {
+            let step = f64::from(step);
+            if step > 1.1 { 0.5 * step.powf(0.02) } else { 0.5 * 1.1f64.powf(0.02) * (step / 1.1).powi(2) }
+        };
+        let facts = Facts { distance: 1.0, ..FACTS };
+        for percent in 1..=120 {
+            let limit = 0.1 + 0.004 * f64::from(percent);
+            let mut trial = |step| Ok(Outcome { bytes: 1, error: noise(step), kl: noise(step) });
+            let error = noise(step(Target::Error(limit), facts, &mut trial).unwrap());
+            let kl = noise(step(Target::Quality { step: 13.0, kl: limit }, facts, &mut trial).unwrap());
+            assert!(kl <= limit && error <= limit, "{limit}: {kl}, {error}");
+            assert!(kl >= 0.9 * limit.min(noise(13.0)) && error >= 0.9 * limit, "{limit}: {kl}, {error}");
         }
     }
 
