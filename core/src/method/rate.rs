@@ -121,18 +121,18 @@ pub(crate) fn step(
     facts: Facts,
     trial: &mut dyn FnMut(f32) -> Result<Outcome>,
 ) -> Result<f32> {
+    let mut tried = Vec::new();
+    let mut record = |step| {
+        let outcome = trial(step)?;
+        tried.push((step, outcome));
+        Ok(outcome)
+    };
     let size = match target {
         Target::Quality { step, kl } => {
             if kl >= self::kl(UNTRIED, facts.distance) {
                 return Ok(step);
             }
-            let mut tried = Vec::new();
-            let mut value = |step| {
-                let outcome = trial(step)?;
-                tried.push((step, outcome));
-                Ok(outcome.kl)
-            };
-            let found = search(step, step, kl, &mut value, 1.0)?;
+            let found = search(step, step, kl, |step| Ok(record(step)?.kl), 1.0)?;
             // On a plateau a hair of KL may cost many bytes: a percent more is taken for three percent of them.
             let price = |outcome: &Outcome| outcome.bytes as f64 * outcome.kl.max(kl).powi(3);
             let near = tried
@@ -142,25 +142,29 @@ pub(crate) fn step(
             return Ok(best.map_or(FINEST, |(step, _)| *step));
         }
         Target::Error(limit) => {
-            let found = search(DEFAULT_STEP, STEPS.1, limit, |step| Ok(trial(step)?.error), 1.0)?;
-            return found.ok_or_else(|| out_of_reach("faithful"));
+            let found = search(DEFAULT_STEP, STEPS.1, limit, |step| Ok(record(step)?.error), 1.0)?;
+            return found.ok_or_else(|| {
+                let least = tried.iter().map(|(_, outcome)| outcome.error).fold(f64::INFINITY, f64::min);
+                Error::invalid(format!("an error of {limit} is out of reach for this pair: the least that was tried is {least:.3e}"))
+            });
         }
         Target::Bits(bits) => bits * facts.weights as f64 / 8.0,
         Target::Ratio(ratio) => facts.bytes as f64 / ratio,
         Target::Size(size) => size,
     };
-    let found = search(DEFAULT_STEP, STEPS.1, size, |step| Ok(trial(step)?.bytes as f64), -1.0)?;
-    found.ok_or_else(|| out_of_reach("small"))
+    let found = search(DEFAULT_STEP, STEPS.1, size, |step| Ok(record(step)?.bytes as f64), -1.0)?;
+    found.ok_or_else(|| {
+        let least = tried.iter().map(|(_, outcome)| outcome.bytes).min().unwrap_or(0);
+        Error::invalid(format!(
+            "{size:.0} bytes are too few for this pair: the smallest file that was tried has {least}"
+        ))
+    })
 }
 
 /// By how much a model's outputs diverge, in nats, where errors have the energy `noise` for each unit of the delta's, and the
 /// delta has `distance` for each unit of the weights'. As measured (docs/auto.md), for steps below 15.
 pub(crate) fn kl(noise: f64, distance: f64) -> f64 {
     distance * noise * (1.0 + 8.0 * noise)
-}
-
-fn out_of_reach(what: &str) -> Error {
-    Error::invalid(format!("no file that {what} can be made of this pair: ask for less"))
 }
 
 /// A step, if one is found, at which `value`, about a power of it that rises (`sign` 1) or falls (-1), is at most `limit`
@@ -330,7 +334,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        assert!(step(Target::Size(4000.0), FACTS, &mut |step| Ok(law(step))).is_err());
+        let refused = |target| step(target, FACTS, &mut |step| Ok(law(step))).unwrap_err().to_string();
+        let smallest = law(STEPS.1).bytes.to_string();
+        assert!(refused(Target::Size(4000.0)).contains(&smallest));
+        assert!(refused(Target::Error(1e-9)).contains("6.000e-6"));
         for words in [&["bits=1", "size=3"][..], &["bits=-1"], &["quality=best"], &["size=3kk"]] {
             assert!(Target::from_words(words.iter().copied()).is_err(), "{words:?}");
         }
