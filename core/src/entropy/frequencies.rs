@@ -80,8 +80,8 @@ impl<const BITS: u32> Frequencies<BITS> {
             of[s] = (of[s] + (1 << drop >> 1)) >> drop << drop;
             left = left.checked_sub(of[s])?;
         }
-        of[rest] = Some(left).filter(|&left| left > 0)?;
-        Some(Self { of, precision, rest })
+        of[rest] = left;
+        (left > 0).then_some(Self { of, precision, rest })
     }
 
     /// The stored form.
