@@ -145,7 +145,7 @@ pub(crate) fn step(
             let found = search(DEFAULT_STEP, STEPS.1, limit, |step| Ok(record(step)?.error), 1.0)?;
             return found.ok_or_else(|| {
                 let least = tried.iter().map(|(_, outcome)| outcome.error).fold(f64::INFINITY, f64::min);
-                Error::invalid(format!("an error of {limit} is out of reach for this pair: the least that was tried is {least:.3e}"))
+                Error::invalid(format!("an error of {limit:e} is out of reach for this pair: the least that was tried is {least:.3e}"))
             });
         }
         Target::Bits(bits) => bits * facts.weights as f64 / 8.0,
