@@ -13,7 +13,7 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(memory: &'a mut [u8]) -> Self {
-        Self { at: 8 * memory.len().saturating_sub(WORD), memory, first: 0 }
+        Self { at: 8 * memory.len().saturating_sub(AT_ONCE), memory, first: 0 }
     }
 
     /// Puts `fields` in front.
@@ -23,7 +23,7 @@ impl<'a> Writer<'a> {
         self.at = self.at.wrapping_sub(len as usize);
         let byte = self.at / 8;
         // What lies behind is written once more, as it is.
-        if let Some(to) = self.memory.get_mut(byte..byte + WORD) {
+        if let Some(to) = self.memory.get_mut(byte..byte + AT_ONCE) {
             to.copy_from_slice(&(self.first << (self.at % 8)).to_le_bytes());
         }
     }
@@ -32,12 +32,12 @@ impl<'a> Writer<'a> {
     pub(super) fn finish(mut self) -> &'a [u8] {
         self.put(Fields { bits: 1, len: 1 });
         self.put(Fields { bits: 0, len: (self.at % 8) as u32 });
-        &self.memory[self.at / 8..self.memory.len() - WORD]
+        &self.memory[self.at / 8..self.memory.len() - AT_ONCE]
     }
 }
 
-/// Bytes of a word.
-const WORD: usize = 8;
+/// Bytes that are written at once.
+const AT_ONCE: usize = 8;
 
 /// Some fields on their way, at most 56 bits of them.
 #[derive(Clone, Copy, Default)]
