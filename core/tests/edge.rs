@@ -591,3 +591,27 @@ fn vectors_do_not_dominate_the_file() {
     assert!(row.bytes * 8 < 4096 * 5, "{} bytes for 4096 weights", row.bytes);
     assert!(trip.relative_error("layer.bias") < 0.01);
 }
+
+/// A network divides by the smallest variances, and all vectors of an image have the bias of what reads it.
+#[test]
+fn few_numbers_that_all_goes_through_stay_fine() {
+    let side = |seed| {
+        let of = |n: usize, seed: u64| Tensor::random(Dtype::F32, &[n], 2, 0.05).nudged(seed, 0.01);
+        tensors([
+            ("patch_embed.proj.weight", Tensor::random(Dtype::F32, &[64, 64], 1, 0.05).nudged(seed, 0.001)),
+            ("patch_embed.proj.bias", of(64, seed + 1)),
+            ("norm.bias", of(64, seed + 2)),
+            ("norm.running_mean", of(64, seed + 3)),
+            ("norm.running_var", of(64, seed + 4)),
+        ])
+    };
+    let folders = Folders::new(&side(10), &side(20));
+    for recipe in ["factors step=13", "dct block=8", "uniform"] {
+        let trip = folders.round_trip(recipe);
+        assert_exact(&trip, &["norm.running_var"]);
+        assert!(trip.relative_error("norm.running_mean") < 1e-3, "{recipe}");
+        assert!(trip.relative_error("patch_embed.proj.bias") < 0.01, "{recipe}");
+    }
+    let coarse = folders.round_trip("factors step=13");
+    assert!(coarse.relative_error("norm.bias") > 0.1);
+}

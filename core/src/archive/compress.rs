@@ -12,8 +12,8 @@ use super::{Progress, check_cancelled, side_files, windows, with_bounded_memory}
 use crate::checkpoint::Checkpoint;
 use crate::container::{BEST, FileWriter, LAYOUT, RESERVED, SIDE_FILES, Sealed, digest, pack};
 use crate::error::{Error, Result};
-use crate::method::Selection;
 use crate::method::rate::{self, Facts, Outcome};
+use crate::method::{Selection, sensitivity};
 use crate::output;
 use crate::pair::{Link as PairLink, Pairing, pair};
 use crate::tensor::TensorInfo;
@@ -54,7 +54,8 @@ pub fn compress(
         Some(target) => {
             let bytes = finetuned.weight_bytes();
             let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
-            let facts = Facts { weights, bytes, distance: job.samples.distance() };
+            let sensitivity = sensitivity(infos.keys().map(String::as_str));
+            let facts = Facts { weights, bytes, distance: job.samples.distance(), sensitivity };
             let memory = Memory::default();
             let code = |step: f32, memory: Option<&Memory>| {
                 job.run(output, &options.selection.resolved(step)?, memory, progress)
@@ -62,7 +63,7 @@ pub fn compress(
             let mut last = None;
             let mut trial = |step: f32| {
                 let coded = code(step, Some(&memory))?;
-                let outcome = job.outcome(&coded);
+                let outcome = job.outcome(&coded, &facts);
                 last = Some((step, coded));
                 Ok(outcome)
             };
@@ -109,7 +110,7 @@ struct Job<'a> {
 struct Coded {
     summary: Summary,
     file: Sealed,
-    /// Of the deltas that are coded, and of their errors.
+    /// Of the matrices' deltas, and of their errors.
     energy: f64,
     noise: f64,
 }
@@ -138,8 +139,10 @@ impl Job<'_> {
             let tied = ties.target(&link.name).is_some();
             let relation = if tied { "tied" } else { relation_word(&link.relation) };
             notes.extend(encoded.note);
-            energy += encoded.energy;
-            noise += encoded.energy * encoded.relative_error.unwrap_or(0.0);
+            if samples.strengths.contains_key(&link.name) {
+                energy += encoded.energy;
+                noise += encoded.energy * encoded.relative_error.unwrap_or(0.0);
+            }
             tensors.push(TensorSummary {
                 relation,
                 relative_error: encoded.relative_error,
@@ -183,11 +186,11 @@ impl Job<'_> {
     }
 
     /// What a trial gave. The error is that of deltas: what has no base is not one.
-    fn outcome(&self, Coded { summary, energy, noise, .. }: &Coded) -> Outcome {
+    fn outcome(&self, Coded { summary, energy, noise, .. }: &Coded, facts: &Facts) -> Outcome {
         let deltas = summary.tensors.iter().filter(|tensor| tensor.kind != "alone");
         let error = TensorSummary::mean_error(deltas).unwrap_or(0.0);
         let size = self.samples.size;
-        let kl = if *energy > 0.0 && size > 0.0 { rate::kl(noise / energy, energy / size) } else { 0.0 };
+        let kl = if *energy > 0.0 && size > 0.0 { facts.kl(noise / energy, energy / size) } else { 0.0 };
         Outcome { bytes: summary.output_bytes, error, kl }
     }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::rate::Target;
+pub(crate) use self::roles::sensitivity;
 pub use self::selection::Selection;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Rescale};

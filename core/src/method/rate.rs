@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 
 /// The step of `factors` where nothing is aimed at.
 pub(crate) const DEFAULT_STEP: f32 = 13.0;
-/// Names of qualities, the coarsest first. Each allows steps up to one, and a KL of so much, by estimate (see [`kl`]).
+/// Names of qualities, the coarsest first. Each allows steps up to one (for a model as sensitive as those of language), and a
+/// KL of so much, by estimate (see [`Facts::kl`]).
 const QUALITIES: [(&str, f32, f64); 4] =
     [("tiny", 28.0, 0.1), ("small", 20.0, 0.03), ("good", DEFAULT_STEP, 0.0125), ("fine", 6.0, 0.001)];
 /// Where a quality allows this much noise for each unit of the delta's energy, the delta is small, and the coarsest step is
@@ -101,7 +102,7 @@ pub(crate) struct Outcome {
     pub(crate) bytes: u64,
     /// Energy of a tensor's error for each unit of its delta's energy, on average over the weights.
     pub(crate) error: f64,
-    /// Of the model's outputs, by estimate (see [`kl`]).
+    /// Of the model's outputs, by estimate (see [`Facts::kl`]).
     pub(crate) kl: f64,
 }
 
@@ -113,6 +114,16 @@ pub(crate) struct Facts {
     pub(crate) bytes: u64,
     /// Energy of the delta for each unit of the base's energy, from samples.
     pub(crate) distance: f64,
+    /// Of the model's outputs to errors of its weights: see [`sensitivity`](super::sensitivity).
+    pub(crate) sensitivity: f64,
+}
+
+impl Facts {
+    /// By how much the model's outputs diverge, in nats, where errors have the energy `noise` for each unit of the delta's, and
+    /// the delta has `distance` for each unit of the weights'. As measured (docs/measured.md), for steps below 15.
+    pub(crate) fn kl(&self, noise: f64, distance: f64) -> f64 {
+        self.sensitivity * distance * noise * (1.0 + 8.0 * noise)
+    }
 }
 
 /// The step for `target`; `trial` says what a step gives. Errors: InvalidArgument if no step gives so small a file.
@@ -129,7 +140,9 @@ pub(crate) fn step(
     };
     let size = match target {
         Target::Quality { step, kl } => {
-            if kl >= self::kl(UNTRIED, facts.distance) {
+            // KL grows about as the cube of the step, and faster beyond the coarsest.
+            let step = (step / facts.sensitivity.cbrt() as f32).min(QUALITIES[0].1);
+            if kl >= facts.kl(UNTRIED, facts.distance) {
                 return Ok(step);
             }
             let found = search(step, step, kl, |step| Ok(record(step)?.kl), 1.0)?;
@@ -159,12 +172,6 @@ pub(crate) fn step(
             "{size:.0} bytes are too few for this pair: the smallest file that was tried has {least}"
         ))
     })
-}
-
-/// By how much a model's outputs diverge, in nats, where errors have the energy `noise` for each unit of the delta's, and the
-/// delta has `distance` for each unit of the weights'. As measured (docs/auto.md), for steps below 15.
-pub(crate) fn kl(noise: f64, distance: f64) -> f64 {
-    distance * noise * (1.0 + 8.0 * noise)
 }
 
 /// A step, if one is found, at which `value`, about a power of it that rises (`sign` 1) or falls (-1), is at most `limit`
@@ -236,7 +243,7 @@ mod tests {
     use super::*;
     use crate::method::Recipe;
 
-    const FACTS: Facts = Facts { weights: 1_000_000, bytes: 4_000_000, distance: 0.01 };
+    const FACTS: Facts = Facts { weights: 1_000_000, bytes: 4_000_000, distance: 0.01, sensitivity: 1.0 };
 
     fn law(step: f32) -> Outcome {
         let step = f64::from(step);
@@ -360,13 +367,15 @@ mod tests {
     #[test]
     fn quality_follows_the_distance() {
         let good = Target::quality("good").unwrap();
-        let outcome = |step: f32, distance: f64| Outcome { kl: kl(law(step).error, distance), ..law(step) };
-        let found =
-            |distance| step(good, Facts { distance, ..FACTS }, &mut |step| Ok(outcome(step, distance)));
-        assert_eq!(found(0.0004).unwrap(), DEFAULT_STEP);
-        for distance in [0.005, 0.1] {
-            let near = found(distance).unwrap();
-            assert!((0.012..=0.0125).contains(&outcome(near, distance).kl), "{near}");
+        let outcome =
+            |step, facts: Facts| Outcome { kl: facts.kl(law(step).error, facts.distance), ..law(step) };
+        let found = |facts| step(good, facts, &mut |step| Ok(outcome(step, facts))).unwrap();
+        assert_eq!(found(Facts { distance: 0.0004, ..FACTS }), DEFAULT_STEP);
+        assert_eq!(found(Facts { distance: 0.0004, sensitivity: 0.125, ..FACTS }), 2.0 * DEFAULT_STEP);
+        for (distance, sensitivity) in [(0.005, 1.0), (0.1, 1.0), (0.1, 0.25)] {
+            let facts = Facts { distance, sensitivity, ..FACTS };
+            let near = found(facts);
+            assert!((0.012..=0.0125).contains(&outcome(near, facts).kl), "{near}");
         }
         // Its first trial is as coarse as it may be, and good enough.
         let mut trials = 0;

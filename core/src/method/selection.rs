@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use glob::Pattern;
 
-use super::roles::{FIRST_LAYER, Roles, by_number, is_head};
+use super::roles::{FIRST_LAYER, Roles, by_number, is_head, is_input};
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Matrices, is_coded, row_count};
@@ -18,6 +18,12 @@ const VECTOR_STEP: f32 = 0.25;
 /// The same in steps of the factors, where there are some, and the largest step of all: then few bytes count.
 const VECTOR_PART: f32 = 1.0 / 3.0;
 const LARGEST_VECTOR_STEP: f32 = 4.0;
+/// Last parts of names of what a batch normalisation takes from its inputs and divides them by. Of the variances the smallest
+/// count most, and one that is wrong by a little may be negative.
+const MEAN: &str = "running_mean";
+const VARIANCE: &str = "running_var";
+const MEAN_STEP: f32 = 0.03;
+
 /// The step for a head's matrix of [`HEAD_WEIGHTS`], in root mean squares, for each square of the factors' step: of 6, 13 and 20
 /// times the same step each was best at another size. One of others has it times the fourth root of how many times more it
 /// has: bits of a small one are cheap. Where a matrix has no base, its weights are the delta; what is no head may be
@@ -42,6 +48,9 @@ const LARGE_HEAD: usize = 64;
 pub struct Selection {
     default: Recipe,
     vectors: Recipe,
+    /// For the running statistics of a batch normalisation.
+    means: Recipe,
+    variances: Recipe,
     /// For matrices of classification heads, and for others that the base does not have; their steps follow their size.
     heads: Recipe,
     new: Recipe,
@@ -68,6 +77,8 @@ impl Selection {
             new: heads.clone(),
             heads,
             vectors: format!("uniform step={vector_step}").parse()?,
+            means: format!("uniform step={MEAN_STEP}").parse()?,
+            variances: "lossless".parse()?,
             default,
             exact,
             include: Vec::new(),
@@ -162,6 +173,8 @@ impl Selection {
             fine(HEAD_PART)
         } else if is(&self.new) {
             fine(NEW_PART)
+        } else if is(&self.vectors) && is_input(name) {
+            format!("uniform step={VECTOR_STEP}")
         } else {
             return Ok(Cow::Borrowed(recipe));
         };
@@ -209,7 +222,17 @@ impl Selection {
         match own {
             Some(own) if is_matrix(shape) => own,
             Some(_) => &self.exact,
-            None => self.fitting(&self.default, shape),
+            None => self.statistics(name).unwrap_or_else(|| self.fitting(&self.default, shape)),
+        }
+    }
+
+    /// The recipe for a running statistic, where the others are not exact.
+    fn statistics(&self, name: &str) -> Option<&Recipe> {
+        let Action::Code(_) = self.default.action else { return None };
+        match name.rsplit('.').next() {
+            Some(MEAN) => Some(&self.means),
+            Some(VARIANCE) => Some(&self.variances),
+            _ => None,
         }
     }
 
