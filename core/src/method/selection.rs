@@ -18,11 +18,9 @@ const VECTOR_STEP: f32 = 0.25;
 /// The same in steps of the factors, where there are some, and the largest step of all: then few bytes count.
 const VECTOR_PART: f32 = 1.0 / 3.0;
 const LARGEST_VECTOR_STEP: f32 = 4.0;
-/// Last parts of names of what a batch normalisation takes from its inputs and divides them by. Of the variances the smallest
-/// count most, and one that is wrong by a little may be negative.
-const MEAN: &str = "running_mean";
-const VARIANCE: &str = "running_var";
-const MEAN_STEP: f32 = 0.03;
+/// Last parts of names of what a batch normalisation takes from its inputs, and divides them by the root of. Of the variances the
+/// smallest count most, and one that is wrong by a little may be negative: they are few, and exact.
+const STATISTICS: [&str; 2] = ["running_mean", "running_var"];
 
 /// The step for a head's matrix of [`HEAD_WEIGHTS`], in root mean squares, for each square of the factors' step: of 6, 13 and 20
 /// times the same step each was best at another size. One of others has it times the fourth root of how many times more it
@@ -48,9 +46,8 @@ const LARGE_HEAD: usize = 64;
 pub struct Selection {
     default: Recipe,
     vectors: Recipe,
-    /// For the running statistics of a batch normalisation.
-    means: Recipe,
-    variances: Recipe,
+    /// For running statistics.
+    statistics: Recipe,
     /// For matrices of classification heads, and for others that the base does not have; their steps follow their size.
     heads: Recipe,
     new: Recipe,
@@ -77,8 +74,7 @@ impl Selection {
             new: heads.clone(),
             heads,
             vectors: format!("uniform step={vector_step}").parse()?,
-            means: format!("uniform step={MEAN_STEP}").parse()?,
-            variances: "lossless".parse()?,
+            statistics: "lossless".parse()?,
             default,
             exact,
             include: Vec::new(),
@@ -222,18 +218,14 @@ impl Selection {
         match own {
             Some(own) if is_matrix(shape) => own,
             Some(_) => &self.exact,
-            None => self.statistics(name).unwrap_or_else(|| self.fitting(&self.default, shape)),
+            None if self.is_lossy() && is_statistic(name) => &self.statistics,
+            None => self.fitting(&self.default, shape),
         }
     }
 
-    /// The recipe for a running statistic, where the others are not exact.
-    fn statistics(&self, name: &str) -> Option<&Recipe> {
-        let Action::Code(_) = self.default.action else { return None };
-        match name.rsplit('.').next() {
-            Some(MEAN) => Some(&self.means),
-            Some(VARIANCE) => Some(&self.variances),
-            _ => None,
-        }
+    /// Whether the default recipe codes deltas.
+    fn is_lossy(&self) -> bool {
+        matches!(self.default.action, Action::Code(_))
     }
 
     /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one.
@@ -249,6 +241,10 @@ impl Selection {
         let Action::Code(plan) = &self.default.action else { return true };
         plan.transform.block().is_none_or(|block| shape.iter().product::<usize>() > block * block)
     }
+}
+
+fn is_statistic(name: &str) -> bool {
+    STATISTICS.contains(&name.rsplit('.').next().unwrap_or_default())
 }
 
 fn is_matrix(shape: &[usize]) -> bool {
