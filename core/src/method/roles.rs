@@ -103,7 +103,7 @@ pub(super) struct Roles {
 }
 
 /// The KL that errors of weights make in a transformer for images, where they make 1 in a language model; as measured
-/// (docs/measured.md), from 0.02 to 0.3.
+/// (docs/measured.md), from 0.02 to 0.5.
 const IMAGES: f64 = 1.0 / 3.0;
 
 /// The KL that errors of its weights make in a model of these tensors, where they make 1 in a language model. Of those that
