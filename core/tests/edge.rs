@@ -613,4 +613,13 @@ fn few_numbers_that_all_goes_through_stay_fine() {
     }
     let coarse = folders.round_trip("factors step=13");
     assert!(coarse.relative_error("norm.bias") > 0.1);
+
+    // A rule for all of a model means its matrices, too; one that can be meant for them counts.
+    let ruled = |recipe: &str| {
+        let recipe = recipe.parse().unwrap();
+        let selection = Selection::new("factors".parse().unwrap()).unwrap().rule("norm.*", recipe).unwrap();
+        RoundTrip::new(&folders.base, &folders.finetuned, &with_selection(selection))
+    };
+    assert_exact(&ruled("dct block=8"), &["norm.running_mean", "norm.running_var"]);
+    assert!(ruled("uniform step=0.01").row("norm.running_mean").relative_error.is_some());
 }

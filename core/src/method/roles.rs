@@ -191,7 +191,7 @@ pub(super) fn is_head(name: &str) -> bool {
     has_part(name, HEADS)
 }
 
-/// Whether `name` is part of what makes vectors of an image. All of them have its bias.
+/// Whether `name` is part of what makes vectors of an image, all of which have its bias.
 pub(super) fn is_input(name: &str) -> bool {
     has_part(name, INPUTS)
 }

@@ -205,7 +205,7 @@ impl Selection {
             return &self.exact;
         }
         if let Some((_, recipe)) = self.rules.iter().rev().find(|(pattern, _)| pattern.matches(name)) {
-            return self.fitting(recipe, shape);
+            return self.fitting(name, recipe, shape);
         }
         if matches(&self.exclude) || (!self.include.is_empty() && !matches(&self.include)) {
             return &self.exact;
@@ -218,22 +218,20 @@ impl Selection {
         match own {
             Some(own) if is_matrix(shape) => own,
             Some(_) => &self.exact,
-            None if self.is_lossy() && is_statistic(name) => &self.statistics,
-            None => self.fitting(&self.default, shape),
+            None => self.fitting(name, &self.default, shape),
         }
     }
 
-    /// Whether the default recipe codes deltas.
-    fn is_lossy(&self) -> bool {
-        matches!(self.default.action, Action::Code(_))
-    }
-
-    /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one.
-    fn fitting<'a>(&'a self, recipe: &'a Recipe, shape: &[usize]) -> &'a Recipe {
+    /// `recipe`, or the one for vectors where it codes blocks and the tensor is not larger than one. Where it codes deltas,
+    /// running statistics have their own, but for a rule with a plain quantiser.
+    fn fitting<'a>(&'a self, name: &str, recipe: &'a Recipe, shape: &[usize]) -> &'a Recipe {
         let Action::Code(plan) = &recipe.action else { return recipe };
         let too_small =
             plan.transform.block().is_some_and(|block| shape.iter().product::<usize>() <= block * block);
         let plain = matches!(plan.quantizer, crate::quantize::Quantizer::Uniform(_));
+        if is_statistic(name) && (!plain || std::ptr::eq(recipe, &self.default)) {
+            return &self.statistics;
+        }
         if plain || (is_matrix(shape) && !too_small) { recipe } else { &self.vectors }
     }
 
