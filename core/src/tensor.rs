@@ -41,6 +41,12 @@ pub(crate) fn row_count(shape: &[usize]) -> usize {
     shape.first().copied().unwrap_or(1)
 }
 
+/// Whether it is more than vectors.
+pub(crate) fn is_matrix(shape: &[usize]) -> bool {
+    let Matrices { rows, cols, .. } = Matrices::of(shape, row_count(shape));
+    rows > 1 && cols > 1
+}
+
 /// Whether deltas of this dtype are coded; everything else is carried byte by byte.
 pub(crate) fn is_coded(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)

@@ -55,7 +55,8 @@ pub fn compress(
             let bytes = finetuned.weight_bytes();
             let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
             let sensitivity = sensitivity(infos.keys().map(String::as_str));
-            let facts = Facts { weights, bytes, distance: job.samples.distance(), sensitivity };
+            let facts =
+                Facts { weights, bytes, distance: job.samples.distance(job.samples.difference), sensitivity };
             let memory = Memory::default();
             let code = |step: f32, memory: Option<&Memory>| {
                 job.run(output, &options.selection.resolved(step)?, memory, progress)
@@ -189,8 +190,7 @@ impl Job<'_> {
     fn outcome(&self, Coded { summary, energy, noise, .. }: &Coded, facts: &Facts) -> Outcome {
         let deltas = summary.tensors.iter().filter(|tensor| tensor.kind != "alone");
         let error = TensorSummary::mean_error(deltas).unwrap_or(0.0);
-        let size = self.samples.size;
-        let kl = if *energy > 0.0 && size > 0.0 { facts.kl(noise / energy, energy / size) } else { 0.0 };
+        let kl = if *energy > 0.0 { facts.kl(noise / energy, self.samples.distance(*energy)) } else { 0.0 };
         Outcome { bytes: summary.output_bytes, error, kl }
     }
 

@@ -8,7 +8,7 @@ use crate::delta;
 use crate::error::{Error, Result};
 use crate::pair::{Pairing, Relation};
 use crate::plan::energy;
-use crate::tensor::{TensorView, coded_size, is_coded};
+use crate::tensor::{TensorView, coded_size, is_coded, is_matrix};
 
 /// Above this relative distance a delta is larger than the model itself: the two are not related.
 const MAX_DISTANCE: f64 = 1.0;
@@ -16,17 +16,22 @@ const MAX_DISTANCE: f64 = 1.0;
 /// What some weights of each matrix tell.
 #[derive(Default)]
 pub(super) struct Samples {
-    /// Root mean square of the delta of each.
+    /// Root mean square of the delta of each, in that of its weights.
     pub(super) strengths: BTreeMap<String, f32>,
     /// Energies of all deltas, and of the base.
-    difference: f64,
-    pub(super) size: f64,
+    pub(super) difference: f64,
+    size: f64,
+    /// Weights, and logarithms of their mean squares, matrix by matrix, summed over the weights.
+    weights: f64,
+    logarithms: f64,
 }
 
 impl Samples {
-    /// Energy of the delta for each unit of the base's energy.
-    pub(super) fn distance(&self) -> f64 {
-        if self.difference > 0.0 { self.difference / self.size } else { 0.0 }
+    /// Energy of the deltas for each unit of the energy that the base has by the scale that is usual among its matrices, their
+    /// geometric mean: where one table has weights of 1, as in T5, its energy says nothing of what noise does to the others.
+    pub(super) fn distance(&self, difference: f64) -> f64 {
+        let size = self.weights * (self.logarithms / self.weights).exp();
+        if difference > 0.0 && size > 0.0 { difference / size } else { 0.0 }
     }
 }
 
@@ -42,14 +47,19 @@ pub(super) fn check_related(
         let Relation::Same { base: name } = &link.relation else { continue };
         let Some((base_tensor, tuned)) = base.get(name).zip(finetuned.get(&link.name)) else { continue };
         if let Some(sample) = sample(base_tensor, tuned) {
-            samples.strengths.insert(link.name.clone(), sample.difference.sqrt() as f32);
-            samples.difference += sample.difference * tuned.len() as f64;
-            samples.size += sample.size * tuned.len() as f64;
+            let weights = tuned.len() as f64;
+            samples.strengths.insert(link.name.clone(), (sample.difference / sample.size).sqrt() as f32);
+            samples.difference += sample.difference * weights;
+            samples.size += sample.size * weights;
+            if sample.size > 0.0 {
+                samples.weights += weights;
+                samples.logarithms += sample.size.ln() * weights;
+            }
         }
         // The system maps much more than the few pages that are looked at.
         [base, finetuned].iter().for_each(|checkpoint| checkpoint.release());
     }
-    let distance = samples.distance().sqrt();
+    let distance = if samples.difference > 0.0 { (samples.difference / samples.size).sqrt() } else { 0.0 };
     if options.force_unrelated || distance <= MAX_DISTANCE {
         let related = pairing.links.iter().any(|link| link.relation.reference().is_some());
         if related || options.force_unrelated {
@@ -82,7 +92,7 @@ fn sample(base: TensorView<'_>, finetuned: TensorView<'_>) -> Option<Sample> {
     const RUNS: usize = 16;
     const RUN: usize = 256;
     let numbers = is_coded(base.dtype) && is_coded(finetuned.dtype);
-    if !numbers || base.shape.len() < 2 || base.is_empty() {
+    if !numbers || !is_matrix(base.shape) || base.is_empty() {
         return None;
     }
     let step = (base.len() / RUNS).max(RUN);

@@ -112,7 +112,7 @@ pub(crate) struct Facts {
     /// Elements of the fine-tuned model, and bytes of its tensors.
     pub(crate) weights: u64,
     pub(crate) bytes: u64,
-    /// Energy of the delta for each unit of the base's energy, from samples.
+    /// Energy of the delta for each unit of the weights', from samples, with the scale that is usual among the base's matrices.
     pub(crate) distance: f64,
     /// Of the model's outputs to errors of its weights: see [`sensitivity`](super::sensitivity).
     pub(crate) sensitivity: f64,
@@ -122,7 +122,7 @@ impl Facts {
     /// By how much the model's outputs diverge, in nats, where errors have the energy `noise` for each unit of the delta's, and
     /// the delta has `distance` for each unit of the weights'. As measured (docs/measured.md), for steps below 15.
     pub(crate) fn kl(&self, noise: f64, distance: f64) -> f64 {
-        self.sensitivity * distance * noise * (1.0 + 8.0 * noise)
+        self.sensitivity * distance * noise * (0.8 + 6.4 * noise)
     }
 }
 

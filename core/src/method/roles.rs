@@ -1,7 +1,7 @@
 //! How finely a tensor deserves to be coded, by its place in the model.
 //!
 //! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
-//! What reads the input is the first of all. The table that gives the logits of a language model is read as it is, but few
+//! What reads the input is the first of all, and positions are in all vectors. The table that gives the logits of a language model is read as it is, but few
 //! of its rows matter at a time. Of a table of tokens an input sees few rows. Both see the fewer of them the more there are.
 //! In a layer, the values and the output of attention are few weights that all tokens go through; where it looks matters
 //! less. Few tokens go through an expert. And noise harms by its own strength, whatever that of the delta it comes with.
@@ -36,8 +36,18 @@ const EMBEDDINGS: &str = "embeddings";
 /// Modules outside of layers that make logits. Of `predictions` there is a bias alone.
 const OUTPUTS: &[&str] =
     &["lm_head", "embed_out", "output", "decoder", "vocab_projector", "proj_out", "predictions"];
-/// What makes vectors of an image.
-const INPUTS: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding", "embedder"];
+/// What makes vectors of an image, and, as parts of names with dots, of sound.
+const PATCHES: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding", "embedder"];
+const SOUND: &[&str] = &["feature_extractor.conv_layers.", "encoder.conv1.", "encoder.conv2."];
+/// Modules that are tables of positions.
+const POSITIONS: &[&str] = &[
+    "position_embeddings",
+    "position_embedding",
+    "positional_embedding",
+    "embed_positions",
+    "pos_embed",
+    "wpe",
+];
 
 /// Modules of an attention that make its values, and its output of them. The last ones may be anything elsewhere.
 const VALUES: &[&str] = &[
@@ -68,14 +78,15 @@ struct Place {
     coarseness: f32,
     /// For so many tokens; for another number, times the fourth root of how many times more there are.
     tokens: Option<f32>,
-    /// How strong its delta usually is beside those of the layers.
+    /// How strong its delta usually is beside those of the layers, each in root mean squares of its weights.
     strength: f32,
 }
 
 /// A table that gives logits, and one that does not.
-const OUTPUT: Place = Place { coarseness: 0.4, tokens: Some(4_096.0), strength: 3.0 };
-const TABLE: Place = Place { coarseness: 1.5, tokens: Some(32_000.0), strength: 0.6 };
-const INPUT: Place = Place { coarseness: 0.4, tokens: None, strength: 0.4 };
+const OUTPUT: Place = Place { coarseness: 0.4, tokens: Some(4_096.0), strength: 1.3 };
+const TABLE: Place = Place { coarseness: 1.5, tokens: Some(32_000.0), strength: 0.7 };
+const POSITION: Place = Place { coarseness: 0.5, tokens: Some(64.0), strength: 1.0 };
+const INPUT: Place = Place { coarseness: 0.4, tokens: None, strength: 0.6 };
 /// The first and the last of the layers; those between them in proportion.
 pub(super) const FIRST_LAYER: f32 = 0.8;
 const LAST_LAYER: f32 = 1.3;
@@ -84,8 +95,8 @@ const VALUE: f32 = 0.75;
 /// One expert of several, in steps of its layer.
 const EXPERT: f32 = 1.8;
 /// A delta that is more than `ALIKE` times as strong, or as weak, as usual beside those of the layers has a step by what it is
-/// more than that: noise harms by its own strength, while steps count in root mean squares of the delta. Layers that
-/// learned more slowly have such.
+/// more than that: noise harms by how strong it is beside the weights, while steps count in root mean squares of the delta. Layers
+/// that learned more slowly have such, and matrices of small weights.
 const ALIKE: f32 = 5.0 / 3.0;
 const STRENGTH: f32 = 0.7;
 
@@ -94,7 +105,7 @@ const STRENGTH: f32 = 0.7;
 pub(super) struct Roles {
     /// The number of the last layer in each stack: `model.layers.` of `model.layers.7.mlp.weight`.
     last: BTreeMap<String, u32>,
-    /// Root mean squares of deltas, in those of layers (their geometric mean).
+    /// Root mean squares of deltas for each of the weights, in those of layers (their geometric mean).
     strengths: BTreeMap<String, f32>,
     /// Whether a table of tokens gives the logits, too: that of a decoder without head and output, and that of an encoder
     /// which has the bias of an output, but not its matrix.
@@ -111,7 +122,7 @@ const IMAGES: f64 = 1.0 / 3.0;
 pub(crate) fn sensitivity<'a>(names: impl Iterator<Item = &'a str>) -> f64 {
     let (mut images, mut attention, mut tokens) = (false, false, false);
     for name in names {
-        images |= is_input(name);
+        images |= has_part(name, PATCHES);
         attention |= is_value(name);
         tokens |= TABLES.contains(&module(name));
     }
@@ -133,7 +144,7 @@ impl Roles {
             if let Some((stack, layer)) = layer(name) {
                 let last = last.entry(stack.to_owned()).or_insert(layer);
                 *last = layer.max(*last);
-                in_layers.extend(strengths.get(name).filter(|strength| **strength > 0.0));
+                in_layers.extend(strengths.get(name).filter(|strength| strength.is_normal()));
             }
         }
         let mean = in_layers.iter().map(|strength| strength.ln()).sum::<f32>() / in_layers.len() as f32;
@@ -176,6 +187,9 @@ impl Roles {
     /// The place of `name`, if it is a table or reads the input.
     fn place(&self, name: &str) -> Option<Place> {
         let module = module(name);
+        if POSITIONS.contains(&module) {
+            return Some(POSITION);
+        }
         if TABLES.contains(&module) {
             let is_encoder = module != EMBEDDINGS && has_part(name, &[EMBEDDINGS]);
             let is_tied = if is_encoder { self.tied_encoder } else { self.tied_decoder };
@@ -191,9 +205,9 @@ pub(super) fn is_head(name: &str) -> bool {
     has_part(name, HEADS)
 }
 
-/// Whether `name` is part of what makes vectors of an image, all of which have its bias.
+/// Whether `name` is part of what makes vectors of an image or of sound, all of which have its bias.
 pub(super) fn is_input(name: &str) -> bool {
-    has_part(name, INPUTS)
+    has_part(name, PATCHES) || SOUND.iter().any(|part| name.contains(part))
 }
 
 fn is_output(name: &str) -> bool {
@@ -258,8 +272,8 @@ mod tests {
         let strengths = [
             ("h.0.mlp.weight", 0.5, FIRST_LAYER * by(0.5 * ALIKE)),
             ("h.1.mlp.weight", 2.0, LAST_LAYER * by(2.0 / ALIKE)),
-            ("wte.weight", 4.0, OUTPUT.coarseness),
-            ("shared.weight", 12.0, OUTPUT.coarseness * by(4.0 / ALIKE)),
+            ("wte.weight", 2.0, OUTPUT.coarseness),
+            ("shared.weight", 4.0 * OUTPUT.strength, OUTPUT.coarseness * by(4.0 / ALIKE)),
             ("patch_embed.proj.weight", 1e-6, INPUT.coarseness * 4.0),
             ("embed_in.weight", 0.0, OUTPUT.coarseness),
             ("pooler.weight", 0.01, 1.0),
@@ -300,6 +314,33 @@ mod tests {
         }
     }
 
+    /// Names of transformers' models, of timm's and of OpenCLIP's.
+    #[test]
+    fn what_all_inputs_go_through_is_fine() {
+        let roles = Roles::default();
+        for name in [
+            "vit.embeddings.patch_embeddings.projection.weight",
+            "patch_embed.proj.weight",
+            "wav2vec2.feature_extractor.conv_layers.0.conv.weight",
+            "model.encoder.conv2.weight",
+        ] {
+            assert_eq!(roles.coarseness(name, 64), INPUT.coarseness, "{name}");
+        }
+        for name in [
+            "vit.embeddings.position_embeddings",
+            "vision_model.embeddings.position_embedding.weight",
+            "pos_embed",
+            "visual.positional_embedding",
+            "model.decoder.embed_positions.weight",
+            "transformer.wpe.weight",
+        ] {
+            for (rows, expected) in [(64, POSITION.coarseness), (1_024, 2.0 * POSITION.coarseness)] {
+                assert_eq!(roles.coarseness(name, rows), expected, "{name}");
+            }
+        }
+        assert_eq!(roles.coarseness("model.encoder.layers.0.conv1.weight", 64), 1.0);
+    }
+
     /// Names of transformers' models, and of timm's.
     #[test]
     fn attention_on_images_alone_is_forgiving() {
@@ -320,6 +361,9 @@ mod tests {
             }
         }
         assert_eq!(of(&[patches[0].1]), 1.0);
+        let sound =
+            ["encoder.layers.0.attention.v_proj.weight", "feature_extractor.conv_layers.0.conv.weight"];
+        assert_eq!(of(&sound), 1.0);
     }
 
     #[test]

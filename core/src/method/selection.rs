@@ -8,7 +8,7 @@ use glob::Pattern;
 use super::roles::{FIRST_LAYER, Roles, by_number, is_head, is_input};
 use super::{Action, Recipe};
 use crate::error::{Error, Result};
-use crate::tensor::{Dtype, Matrices, is_coded, row_count};
+use crate::tensor::{Dtype, is_coded, is_matrix, row_count};
 
 /// Parts of names that the predecessor left alone.
 const PREDECESSOR_SKIPS: &[&str] = &["classifier", "pooler", "head"];
@@ -243,11 +243,6 @@ impl Selection {
 
 fn is_statistic(name: &str) -> bool {
     STATISTICS.contains(&name.rsplit('.').next().unwrap_or_default())
-}
-
-fn is_matrix(shape: &[usize]) -> bool {
-    let Matrices { rows, cols, .. } = Matrices::of(shape, row_count(shape));
-    rows > 1 && cols > 1
 }
 
 fn pattern(glob: &str) -> Result<Pattern> {
