@@ -40,6 +40,7 @@ VARIANTS = {
     "roles": [
         (ROLES, "coarseness: 1.5, tokens: Some(32_000.0)", "coarseness: 1.0, tokens: None"),
         (ROLES, "coarseness: 0.4, tokens: Some(4_096.0)", "coarseness: 1.0, tokens: None"),
+        (ROLES, "coarseness: 0.5, tokens: Some(64.0)", "coarseness: 1.0, tokens: None"),
         (ROLES, "coarseness: 0.4, tokens: None", "coarseness: 1.0, tokens: None"),
         (ROLES, "FIRST_LAYER: f32 = 0.8;", "FIRST_LAYER: f32 = 1.0;"),
         (ROLES, "LAST_LAYER: f32 = 1.3;", "LAST_LAYER: f32 = 1.0;"),
