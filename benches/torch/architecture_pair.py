@@ -55,7 +55,7 @@ MODELS = {
 def rows(tokenizer, paths):
     """Tokens [rows, 128] of the beginnings of texts."""
     ids = []
-    for path in Path(paths).read_text().split():
+    for path in Path(paths).read_text().splitlines():
         ids += tokenizer(Path(path).read_text(encoding="utf-8", errors="ignore")[:12_000])["input_ids"]
     return torch.tensor(ids[: len(ids) // LENGTH * LENGTH]).view(-1, LENGTH)
 

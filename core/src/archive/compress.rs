@@ -55,8 +55,8 @@ pub fn compress(
             let bytes = finetuned.weight_bytes();
             let weights = infos.values().map(|info| info.shape.iter().product::<usize>() as u64).sum();
             let sensitivity = sensitivity(infos.keys().map(String::as_str));
-            let facts =
-                Facts { weights, bytes, distance: job.samples.distance(job.samples.difference), sensitivity };
+            let distance = job.samples.usual_distance(job.samples.difference);
+            let facts = Facts { weights, bytes, distance, sensitivity };
             let memory = Memory::default();
             let code = |step: f32, memory: Option<&Memory>| {
                 job.run(output, &options.selection.resolved(step)?, memory, progress)
@@ -190,7 +190,8 @@ impl Job<'_> {
     fn outcome(&self, Coded { summary, energy, noise, .. }: &Coded, facts: &Facts) -> Outcome {
         let deltas = summary.tensors.iter().filter(|tensor| tensor.kind != "alone");
         let error = TensorSummary::mean_error(deltas).unwrap_or(0.0);
-        let kl = if *energy > 0.0 { facts.kl(noise / energy, self.samples.distance(*energy)) } else { 0.0 };
+        let distance = self.samples.usual_distance(*energy);
+        let kl = if *energy > 0.0 { facts.kl(noise / energy, distance) } else { 0.0 };
         Outcome { bytes: summary.output_bytes, error, kl }
     }
 

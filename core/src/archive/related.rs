@@ -27,9 +27,14 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Energy of the deltas for each unit of the energy that the base has by the scale that is usual among its matrices, their
-    /// geometric mean: where one table has weights of 1, as in T5, its energy says nothing of what noise does to the others.
-    pub(super) fn distance(&self, difference: f64) -> f64 {
+    /// Energy of the deltas for each unit of the base's.
+    fn distance(&self) -> f64 {
+        if self.difference > 0.0 { self.difference / self.size } else { 0.0 }
+    }
+
+    /// The energy `difference` for each unit of what the base has by the scale that is usual among its matrices, their geometric mean:
+    /// where one table has weights of 1, as in T5, its energy says nothing of what noise does to the others.
+    pub(super) fn usual_distance(&self, difference: f64) -> f64 {
         let size = self.weights * (self.logarithms / self.weights).exp();
         if difference > 0.0 && size > 0.0 { difference / size } else { 0.0 }
     }
@@ -59,7 +64,7 @@ pub(super) fn check_related(
         // The system maps much more than the few pages that are looked at.
         [base, finetuned].iter().for_each(|checkpoint| checkpoint.release());
     }
-    let distance = if samples.difference > 0.0 { (samples.difference / samples.size).sqrt() } else { 0.0 };
+    let distance = samples.distance().sqrt();
     if options.force_unrelated || distance <= MAX_DISTANCE {
         let related = pairing.links.iter().any(|link| link.relation.reference().is_some());
         if related || options.force_unrelated {

@@ -1,10 +1,11 @@
 //! How finely a tensor deserves to be coded, by its place in the model.
 //!
 //! An error of the first layers goes through all that follow, and into every token; one of the last layers into little.
-//! What reads the input is the first of all, and positions are in all vectors. The table that gives the logits of a language model is read as it is, but few
-//! of its rows matter at a time. Of a table of tokens an input sees few rows. Both see the fewer of them the more there are.
-//! In a layer, the values and the output of attention are few weights that all tokens go through; where it looks matters
-//! less. Few tokens go through an expert. And noise harms by its own strength, whatever that of the delta it comes with.
+//! What reads the input is the first of all, and positions are in all vectors. The table that gives the logits of a language
+//! model is read as it is, but few of its rows matter at a time. Of a table of tokens an input sees few rows. Both see the
+//! fewer of them the more there are. In a layer, the values and the output of attention are few weights that all tokens go
+//! through; where it looks matters less. Few tokens go through an expert. And noise harms by how strong it is beside the
+//! weights, whatever the delta it comes with.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ const EMBEDDINGS: &str = "embeddings";
 /// Modules outside of layers that make logits. Of `predictions` there is a bias alone.
 const OUTPUTS: &[&str] =
     &["lm_head", "embed_out", "output", "decoder", "vocab_projector", "proj_out", "predictions"];
-/// What makes vectors of an image, and, as parts of names with dots, of sound.
+/// Parts of names, and texts in them, of what makes vectors of an image, and of sound.
 const PATCHES: &[&str] = &["patch_embed", "patch_embeddings", "patch_embedding", "embedder"];
 const SOUND: &[&str] = &["feature_extractor.conv_layers.", "encoder.conv1.", "encoder.conv2."];
 /// Modules that are tables of positions.
@@ -76,7 +77,7 @@ const EXPERTS: &[&str] = &["experts"];
 #[derive(Clone, Copy)]
 struct Place {
     coarseness: f32,
-    /// For so many tokens; for another number, times the fourth root of how many times more there are.
+    /// For so many tokens, or positions; for another number, times the fourth root of how many times more there are.
     tokens: Option<f32>,
     /// How strong its delta usually is beside those of the layers, each in root mean squares of its weights.
     strength: f32,
@@ -105,7 +106,7 @@ const STRENGTH: f32 = 0.7;
 pub(super) struct Roles {
     /// The number of the last layer in each stack: `model.layers.` of `model.layers.7.mlp.weight`.
     last: BTreeMap<String, u32>,
-    /// Root mean squares of deltas for each of the weights, in those of layers (their geometric mean).
+    /// Root mean squares of deltas, each in that of its weights, beside those of the layers (their geometric mean).
     strengths: BTreeMap<String, f32>,
     /// Whether a table of tokens gives the logits, too: that of a decoder without head and output, and that of an encoder
     /// which has the bias of an output, but not its matrix.
